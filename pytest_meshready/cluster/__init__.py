@@ -1,0 +1,1 @@
+"""Kubernetes: what is read, how, and what is kept of it."""

@@ -1,0 +1,104 @@
+"""What can be read from the API server: one row per kind, and nothing is read that has no row here.
+
+The lines of the checklist name these rows in ``catalogue.toml`` (``reads``); from the rows of the selected lines follow
+the requests of the snapshot, the rights of ``--mesh-rbac`` and the list of ``--mesh-plan``. So the three cannot differ.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pytest_meshready.cluster import objects
+
+
+class Scope(enum.StrEnum):
+    """Where a kind is read."""
+
+    CLUSTER = "cluster"
+    """once, for the whole cluster"""
+    NAMESPACE = "namespace"
+    """in the namespace of the run, the control plane's and the root namespace"""
+    CONTROL_PLANE = "control plane"
+    """in the control plane's namespace alone"""
+    NAMED = "named"
+    """in the control plane's namespace, one ``get`` for each known name: ConfigMaps are never listed"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A kind of object; ``key`` is its name in a snapshot and in the catalogue."""
+
+    key: str
+    group: str
+    version: str
+    plural: str
+    type: type[objects.Slim]
+    scope: Scope = Scope.NAMESPACE
+
+    @property
+    def rbac_name(self) -> str:
+        """The plural with its group, as ``kubectl auth can-i`` takes it: ``deployments.apps``, ``pods``."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of the request's path: ``/api/v1``, ``/apis/apps/v1``."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+
+def _core(key: str, type_: type[objects.Slim], scope: Scope = Scope.NAMESPACE) -> Resource:
+    return Resource(key=key, group="", version="v1", plural=key, type=type_, scope=scope)
+
+
+def _grouped(key: str, group: str, type_: type[objects.Slim], scope: Scope = Scope.NAMESPACE, version: str = "v1") -> Resource:
+    return Resource(key=key, group=group, version=version, plural=key, type=type_, scope=scope)
+
+
+_ROWS = (
+    _core("namespaces", objects.Namespace, Scope.CLUSTER),
+    _core("nodes", objects.Node, Scope.CLUSTER),
+    _core("pods", objects.Pod),
+    _core("services", objects.Service),
+    _core("serviceaccounts", objects.ServiceAccount),
+    _core("configmaps", objects.ConfigMap, Scope.NAMED),
+    _grouped("endpointslices", "discovery.k8s.io", objects.EndpointSlice),
+    _grouped("deployments", "apps", objects.Deployment),
+    _grouped("statefulsets", "apps", objects.StatefulSet),
+    _grouped("daemonsets", "apps", objects.DaemonSet),
+    _grouped("replicasets", "apps", objects.ReplicaSet),
+    _grouped("jobs", "batch", objects.Job),
+    _grouped("cronjobs", "batch", objects.CronJob),
+    _grouped("poddisruptionbudgets", "policy", objects.PodDisruptionBudget),
+    _grouped("horizontalpodautoscalers", "autoscaling", objects.HorizontalPodAutoscaler, version="v2"),
+    _grouped("leases", "coordination.k8s.io", objects.Lease, Scope.CONTROL_PLANE),
+    _grouped("mutatingwebhookconfigurations", "admissionregistration.k8s.io", objects.MutatingWebhookConfiguration, Scope.CLUSTER),
+    _grouped("peerauthentications", "security.istio.io", objects.PeerAuthentication),
+    _grouped("destinationrules", "networking.istio.io", objects.DestinationRule),
+)
+
+#: Every row by its key, in the order of reading.
+RESOURCES = {row.key: row for row in _ROWS}
+
+#: Read in every run, whatever lines are selected: without them neither the namespace nor its control plane is found.
+ALWAYS = ("namespaces", "mutatingwebhookconfigurations", "configmaps")
+
+#: ConfigMaps that carry the name of the revision as a suffix (``istio-canary``), unless it is the default revision.
+REVISIONED_CONFIGMAPS = ("istio", "istio-sidecar-injector", "values")
+
+#: ConfigMaps that istiod's leader elections lock; checks.md 3.2.3 tells which version uses which.
+ELECTION_CONFIGMAPS = (
+    "istio-namespace-controller-election",
+    "istio-leader",
+    "istio-gateway-status-leader",
+    "istio-ip-autoallocate",
+    "istio-analyze-leader",
+    "istio-node-untaint",
+    "istio-status-leader",
+)
+
+
+def configmap_names(revision: str) -> tuple[str, ...]:
+    """The ConfigMaps to get from the control plane's namespace for a revision (``default`` or empty: no suffix)."""
+    suffix = "" if revision in ("", "default") else f"-{revision}"
+    return (*(f"{name}{suffix}" for name in REVISIONED_CONFIGMAPS), *ELECTION_CONFIGMAPS)

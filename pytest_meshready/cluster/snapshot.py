@@ -1,0 +1,265 @@
+"""What was seen of a cluster, at one moment, as data: the only thing that rules look at.
+
+A snapshot comes from a live cluster, from manifests or from a saved file (DESIGN, Decision 3), is taken once per run and
+is never changed. It remembers what could not be read (`Refusal`), because an empty list proves something only where the
+list was permitted.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from pytest_meshready.cluster import objects
+from pytest_meshready.cluster.objects import LabelSelector, Slim
+from pytest_meshready.results import Unknown
+
+#: Raised when a field changes its meaning; an older file is then refused with a clear sentence.
+SCHEMA = 1
+
+
+_T = TypeVar("_T", bound=Any)
+
+
+class SnapshotError(Exception):
+    """A saved snapshot that cannot be used; the message is one sentence for the user."""
+
+
+class Refusal(Slim, frozen=True):
+    """A read that gave nothing: no right (403), not served (404 of a kind that is not installed), server error, time-out.
+
+    ``key`` is the row of `pytest_meshready.cluster.resources`; ``status`` the HTTP status, 0 without an answer.
+    ``reason`` is a sentence with the server's own message. ``absent`` tells that the API server does not know the kind,
+    which is an answer: there are no objects of it.
+    """
+
+    key: str
+    verb: str
+    resource: str
+    namespace: str = ""
+    status: int = 0
+    reason: str = ""
+    absent: bool = False
+
+
+class Unreadable(Slim, frozen=True):
+    """An object that did not have the shape of its kind; what depends on its kind cannot be verified."""
+
+    key: str
+    namespace: str
+    name: str
+    problem: str
+
+
+class ControlPlane(Slim, frozen=True):
+    """One istiod installation, as its webhooks show it: a revision in a namespace, or an address outside the cluster."""
+
+    namespace: str
+    revision: str
+    service: str = ""
+    url: str = ""
+    tags: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.namespace or self.url}/{self.revision}"
+
+
+class MeshConfig(Slim, frozen=True):
+    """The parts of ``meshConfig`` that rules read, from ConfigMap ``istio[-REV]``; None where it is not set there."""
+
+    root_namespace: str = ""
+    trust_domain: str = ""
+    trust_domain_aliases: tuple[str, ...] = ()
+    enable_auto_mtls: bool | None = None
+    discovery_selectors: tuple[LabelSelector, ...] = ()
+    outbound_traffic_policy: dict[str, Any] = {}
+    enable_tracing: bool | None = None
+    default_providers: dict[str, Any] = {}
+    extension_providers: tuple[dict[str, Any], ...] = ()
+    default_config: dict[str, Any] = {}
+    default_http_retry_policy: dict[str, Any] | None = None
+    connect_timeout: str = ""
+    access_log_file: str = ""
+
+
+class InjectorConfig(Slim, frozen=True):
+    """What the injector was told, from ConfigMap ``istio-sidecar-injector[-REV]``.
+
+    ``policy``, the selectors and ``default_templates`` come from its key ``config``; the rest from its key ``values``.
+    ``proxy_resources`` is Kubernetes' shape; ``include_inbound_ports``/``exclude_inbound_ports`` are comma lists.
+    """
+
+    policy: str = ""
+    always_inject_selector: tuple[LabelSelector, ...] = ()
+    never_inject_selector: tuple[LabelSelector, ...] = ()
+    default_templates: tuple[str, ...] = ()
+    enable_namespaces_by_default: bool = False
+    rewrite_app_http_probe: bool | None = None
+    cni_enabled: bool = False
+    proxy_image: str = ""
+    hub: str = ""
+    tag: str = ""
+    proxy_resources: objects.Resources = objects.Resources()
+    include_inbound_ports: str = "*"
+    exclude_inbound_ports: str = ""
+
+
+class Snapshot(Slim, frozen=True, omit_defaults=False):
+    """One look at a cluster. Tuples are sorted by namespace and name. See `unread` before trusting an empty one."""
+
+    namespace: str
+    source: str = "cluster"
+    schema: int = SCHEMA
+    taken: str = ""
+    context: str = ""
+    cluster_uid: str = ""
+    kubernetes_version: str = ""
+    istio_version: str = ""
+    read: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+
+    control_planes: tuple[ControlPlane, ...] = ()
+    control_plane: ControlPlane | None = None
+    control_plane_problem: str = ""
+    mesh: MeshConfig | None = None
+    injector: InjectorConfig | None = None
+
+    namespaces: tuple[objects.Namespace, ...] = ()
+    nodes: tuple[objects.Node, ...] = ()
+    pods: tuple[objects.Pod, ...] = ()
+    services: tuple[objects.Service, ...] = ()
+    serviceaccounts: tuple[objects.ServiceAccount, ...] = ()
+    configmaps: tuple[objects.ConfigMap, ...] = ()
+    endpointslices: tuple[objects.EndpointSlice, ...] = ()
+    deployments: tuple[objects.Deployment, ...] = ()
+    statefulsets: tuple[objects.StatefulSet, ...] = ()
+    daemonsets: tuple[objects.DaemonSet, ...] = ()
+    replicasets: tuple[objects.ReplicaSet, ...] = ()
+    jobs: tuple[objects.Job, ...] = ()
+    cronjobs: tuple[objects.CronJob, ...] = ()
+    poddisruptionbudgets: tuple[objects.PodDisruptionBudget, ...] = ()
+    horizontalpodautoscalers: tuple[objects.HorizontalPodAutoscaler, ...] = ()
+    leases: tuple[objects.Lease, ...] = ()
+    mutatingwebhookconfigurations: tuple[objects.MutatingWebhookConfiguration, ...] = ()
+    peerauthentications: tuple[objects.PeerAuthentication, ...] = ()
+    destinationrules: tuple[objects.DestinationRule, ...] = ()
+
+    @property
+    def root_namespace(self) -> str:
+        """Where mesh-wide policy lives: ``meshConfig.rootNamespace``, else the control plane's, else istio-system."""
+        if self.mesh and self.mesh.root_namespace:
+            return self.mesh.root_namespace
+        return self.istio_namespace
+
+    @property
+    def istio_namespace(self) -> str:
+        """The control plane's namespace; ``istio-system`` where none was found."""
+        return (self.control_plane and self.control_plane.namespace) or "istio-system"
+
+    @property
+    def trust_domain(self) -> str:
+        """``meshConfig.trustDomain``; Istio's default is ``cluster.local``."""
+        return (self.mesh and self.mesh.trust_domain) or "cluster.local"
+
+    def this_namespace(self) -> objects.Namespace | None:
+        """The namespace of the run, None where namespaces could not be read."""
+        return next((item for item in self.namespaces if item.metadata.name == self.namespace), None)
+
+    def unread(self, *keys: str) -> tuple[Unknown, ...]:
+        """What is unknown of these kinds: refused, failed, never asked for, or not of the shape of its kind."""
+        unknown = [
+            Unknown(reason=refusal.reason, verb=refusal.verb, resource=refusal.resource, namespace=refusal.namespace)
+            for refusal in self.refusals
+            if refusal.key in keys and not refusal.absent
+        ]
+        refused = {refusal.key for refusal in self.refusals}
+        unknown += [
+            Unknown(reason=f"{key} were not read: the {self.source} does not hold them")
+            for key in keys
+            if key not in self.read and key not in refused
+        ]
+        unknown += [
+            Unknown(reason=f"{item.namespace}/{item.name} in {item.key} could not be understood: {item.problem}")
+            for item in self.unreadable
+            if item.key in keys
+        ]
+        return tuple(unknown)
+
+
+def selects(selector: LabelSelector | None, labels: Mapping[str, str]) -> bool:
+    """Whether a Kubernetes selector matches: None matches nothing, an empty one everything.
+
+    An operator that Kubernetes does not have matches nothing, as the API server would have refused it.
+    """
+    if selector is None:
+        return False
+    if any(labels.get(key) != value for key, value in selector.match_labels.items()):
+        return False
+    return all(_expression_holds(expression, labels) for expression in selector.match_expressions)
+
+
+def _expression_holds(expression: objects.LabelExpression, labels: Mapping[str, str]) -> bool:
+    value = labels.get(expression.key)
+    match expression.operator:
+        case "In":
+            return value is not None and value in expression.values
+        case "NotIn":
+            return value is None or value not in expression.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    return False
+
+
+def in_namespace(items: Iterable[_T], namespace: str) -> tuple[_T, ...]:
+    """The objects of one namespace."""
+    return tuple(item for item in items if item.metadata.namespace == namespace)
+
+
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[Snapshot]:
+    return msgspec.json.Decoder(Snapshot)
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """The snapshot as JSON, for a file or for xdist's workers."""
+    return msgspec.json.encode(snapshot)
+
+
+def decode(data: bytes) -> Snapshot:
+    """The inverse of `encode`.
+
+    Raises:
+        SnapshotError: with one sentence, where the data is no snapshot or one of another schema.
+    """
+    try:
+        schema = msgspec.json.decode(data, type=_Header).schema
+        if schema != SCHEMA:
+            raise SnapshotError(f"it has schema {schema}, this version of pytest-meshready reads schema {SCHEMA}: record it again")
+        return _decoder().decode(data)
+    except msgspec.DecodeError as error:
+        raise SnapshotError(f"it is not a snapshot that --mesh-save-snapshot wrote ({error})") from error
+
+
+class _Header(Slim, frozen=True):
+    schema: int = 0
+
+
+def load(path: Path) -> Snapshot:
+    """A saved snapshot.
+
+    Raises:
+        SnapshotError: with one sentence, where the file cannot be read or is no snapshot.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SnapshotError(f"it cannot be read: {error.strerror or error}") from error
+    return decode(data)

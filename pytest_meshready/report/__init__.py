@@ -1,0 +1,1 @@
+"""One frozen readiness document, and its renderings."""

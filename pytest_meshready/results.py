@@ -199,3 +199,31 @@ def together(*judgements: Judgement, summary: str = "") -> Judgement:
         not_applicable="" if applying else "; ".join(judgement.not_applicable for judgement in judgements),
         evidence=tuple(evidence for judgement in judgements for evidence in judgement.evidence),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRecord:
+    """What one check found of one part of its line. ``part`` is None for a team's own test, which is an extra part."""
+
+    part: Part | None
+    status: Status
+    reason: str = ""
+    findings: tuple[Finding, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRecord:
+    """What a check sends home: plain data, so that it travels from xdist's workers as JSON on the TestReport.
+
+    ``items`` are the ids of the lines that the check decides, or helps to decide. ``seconds`` is the time that the test
+    took. ``cause`` explains a check that could not do its work (a broken fixture, a lost worker).
+    """
+
+    nodeid: str
+    items: tuple[str, ...]
+    parts: tuple[PartRecord, ...] = ()
+    seconds: float = 0.0
+    shipped: bool = False
+    cause: str = ""

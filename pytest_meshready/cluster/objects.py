@@ -548,6 +548,20 @@ class PeerAuthentication(Slim, frozen=True):
     spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
 
 
+class AuthorizationPolicySpec(Slim, frozen=True):
+    """``action`` empty means ALLOW; a policy without rules that allows denies everything it selects."""
+
+    selector: WorkloadSelector | None = None
+    action: str = ""
+    rules: tuple[dict[str, Any], ...] | None = None
+
+
+class AuthorizationPolicy(Slim, frozen=True):
+    kind: ClassVar[str] = "AuthorizationPolicy"
+    metadata: Metadata = Metadata()
+    spec: AuthorizationPolicySpec = AuthorizationPolicySpec()
+
+
 class ClientTls(Slim, frozen=True):
     mode: str = ""
     credential_name: str = ""

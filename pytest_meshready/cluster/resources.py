@@ -74,6 +74,7 @@ _ROWS = (
     _grouped("leases", "coordination.k8s.io", objects.Lease, Scope.CONTROL_PLANE),
     _grouped("mutatingwebhookconfigurations", "admissionregistration.k8s.io", objects.MutatingWebhookConfiguration, Scope.CLUSTER),
     _grouped("peerauthentications", "security.istio.io", objects.PeerAuthentication),
+    _grouped("authorizationpolicies", "security.istio.io", objects.AuthorizationPolicy),
     _grouped("destinationrules", "networking.istio.io", objects.DestinationRule),
 )
 

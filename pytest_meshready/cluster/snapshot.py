@@ -148,6 +148,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     leases: tuple[objects.Lease, ...] = ()
     mutatingwebhookconfigurations: tuple[objects.MutatingWebhookConfiguration, ...] = ()
     peerauthentications: tuple[objects.PeerAuthentication, ...] = ()
+    authorizationpolicies: tuple[objects.AuthorizationPolicy, ...] = ()
     destinationrules: tuple[objects.DestinationRule, ...] = ()
 
     @property

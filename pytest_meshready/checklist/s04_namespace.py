@@ -1,0 +1,33 @@
+"""Section 4: Namespace & Sidecar Strategy."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_meshready.checks import Check
+from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.istio import injection, sidecars
+from pytest_meshready.settings import Settings
+
+
+class TestNamespaceEnablement:
+    """4.1 Namespace Enablement."""
+
+    @pytest.mark.mesh_item("4.1.2")
+    def test_injection_by_namespace_label(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
+        """Sidecar injection enabled via namespace label."""
+        mesh_check(static=injection.injection_by_label(mesh_snapshot))
+
+    @pytest.mark.mesh_item("4.1.3")
+    def test_no_cluster_wide_injection(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
+        """Cluster-wide injection avoided."""
+        mesh_check(static=injection.cluster_wide_injection(mesh_snapshot))
+
+
+class TestInjectionValidation:
+    """4.2 Injection Validation."""
+
+    @pytest.mark.mesh_item("4.2.1")
+    def test_exactly_one_sidecar(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings) -> None:
+        """Pods contain exactly one Envoy sidecar."""
+        mesh_check(static=sidecars.exactly_one_sidecar(mesh_snapshot, allowed=frozenset(mesh_settings.sidecar_exceptions)))

@@ -1,0 +1,19 @@
+"""Section 11: Post-Rollout Hardening."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_meshready.checks import Check
+from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.istio import mtls
+from pytest_meshready.settings import Settings
+
+
+class TestSecurity:
+    """11.1 Security."""
+
+    @pytest.mark.mesh_item("11.1.1")
+    def test_strict_everywhere(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings) -> None:
+        """STRICT mTLS enforced where possible."""
+        mesh_check(static=mtls.strict_everywhere(mesh_snapshot, mesh_settings.mtls_exceptions))

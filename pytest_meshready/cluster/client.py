@@ -1,0 +1,408 @@
+"""The API server, for reading: the only module that imports the official Kubernetes client.
+
+The official client logs in and transports (kubeconfig, tokens, plugins, TLS, proxies); what it answers stays bytes. Only
+what has not changed from kubernetes 32 to 37 is used: the configuration loaders, ``Configuration.auth_settings()`` and the
+connection pool of ``ApiClient.rest_client``; its models cost a hundred times what reading the same objects costs here.
+Nothing but GET is sent from this module.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import logging
+import os
+import re
+import threading
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from pytest_meshready.cluster import kubeconfig
+from pytest_meshready.cluster.kubeconfig import ClusterError, Kubeconfig
+from pytest_meshready.waiting import Deadline, Deadlines, GaveUp, bounded, retry
+
+__all__ = ["Answer", "Cluster", "ClusterError", "ReadError", "connect"]
+
+#: Objects in one page of a list: kubectl's own number.
+PAGE = 500
+
+#: Requests at a time that the pool keeps connections for.
+CONNECTIONS = 8
+
+_REDIRECTS = 300
+_GONE = 410
+_UNAUTHORIZED = 401
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_LONGEST_MESSAGE = 300
+
+_T = TypeVar("_T")
+
+
+class ReadError(ClusterError):
+    """A request that gave no data.
+
+    ``status`` is the HTTP status, 0 without an answer. ``pause`` is how long to wait at least before repeating it, None
+    where that is pointless. ``lasted`` tells that it was repeated until the deadline; ``everywhere`` that every other
+    request would meet the same: nobody answers, or the credentials are not accepted. ``hint`` is what to try.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        asked: str,
+        status: int = 0,
+        pause: float | None = None,
+        everywhere: bool = False,
+        lasted: bool = False,
+        hint: str = "",
+    ) -> None:
+        self.text = text
+        self.asked = asked
+        self.status = status
+        self.pause = pause
+        self.everywhere = everywhere
+        self.lasted = lasted
+        self.hint = hint
+        super().__init__(self.about(asked))
+
+    def about(self, asked: str) -> str:
+        """The sentence with other words for what was asked: ``list pods in payments`` instead of the path."""
+        return self.text.replace("{asked}", asked) + (f"; {self.hint}" if self.hint else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the API server answered: the body, and its own clock (RFC 3339, UTC; empty where it did not say)."""
+
+    body: bytes
+    status: int
+    date: str
+
+    def json(self) -> Any:  # noqa: ANN401 - JSON of any kind
+        """The body as plain Python data."""
+        return msgspec.json.decode(self.body)
+
+
+def connect(file: Path | str | None, context: str | None, deadlines: Deadlines) -> Cluster:
+    """The cluster of this kubeconfig and context, chosen as kubectl does; nothing is sent yet and no plugin is run.
+
+    Args:
+        file: ``--mesh-kubeconfig``; None for ``KUBECONFIG``, ``~/.kube/config``, then the service account of the pod.
+        context: ``--mesh-context``; None for the current one.
+        deadlines: the bounds of every request.
+
+    Raises:
+        ClusterError: with one sentence, where there is no such cluster or the credential plugin is not installed.
+    """
+    return Cluster(kubeconfig.choose(file, context), deadlines)
+
+
+class Cluster:
+    """The API server of one context. Safe to use from several threads.
+
+    Example:
+        >>> cluster.get("/livez").body
+        b'ok'
+    """
+
+    def __init__(self, chosen: Kubeconfig, deadlines: Deadlines) -> None:
+        self.context = chosen.context
+        self.context_names = chosen.context_names
+        self.server = chosen.server
+        self.deadlines = deadlines
+        self._chosen = chosen
+        self._lock = threading.Lock()
+        self._transport: _Transport | None = None
+        self._trouble = ""
+
+    def get(self, path: str, query: Mapping[str, str | int] | None = None, *, deadline: Deadline | None = None) -> Answer:
+        """One GET, repeated on 429, 5xx and connection errors until the deadline for one request.
+
+        Args:
+            path: what to read: ``/api/v1/nodes``.
+            query: its parameters.
+            deadline: a bound that may be shorter than that for one request.
+
+        Raises:
+            ReadError: with one sentence and the server's own message.
+        """
+        bound = deadline.within(self.deadlines.request) if deadline else Deadline(self.deadlines.request)
+        target = f"{path}?{urllib.parse.urlencode(query)}" if query else path
+        try:
+            return retry(
+                lambda: self._once(target, asked=f"GET {path}", deadline=bound),
+                retry_on=lambda error: error.pause if isinstance(error, ReadError) else None,
+                deadline=bound,
+            )
+        except GaveUp as gave_up:
+            raise _lasting(gave_up) from gave_up.last
+
+    def pages(
+        self, path: str, read: Callable[[bytes], tuple[_T, str]], *, page: int = PAGE, deadline: Deadline | None = None
+    ) -> tuple[list[_T], Answer]:
+        """A whole list, page by page; only one page is in memory as bytes.
+
+        A list that expired while it was read (410) is begun once more.
+
+        Args:
+            path: the path of the list.
+            read: makes of the bytes of a page what shall be kept of it, and its ``continue`` token (empty on the last).
+            page: objects in one page.
+            deadline: for the whole list; each page has the deadline for one request besides.
+
+        Returns:
+            What was kept of each page, and the answer of the last one.
+
+        Raises:
+            ReadError: as `get` does.
+        """
+        kept: list[_T] = []
+        token, restarted = "", False
+        while True:
+            query: dict[str, str | int] = {"limit": page, "continue": token} if token else {"limit": page}
+            try:
+                answer = self.get(path, query, deadline=deadline)
+            except ReadError as error:
+                if error.status != _GONE or not token or restarted:
+                    raise
+                kept, token, restarted = [], "", True
+                continue
+            content, token = read(answer.body)
+            kept.append(content)
+            if not token:
+                return kept, answer
+
+    def _once(self, target: str, *, asked: str, deadline: Deadline) -> Answer:
+        import urllib3
+
+        transport = self._connected(asked)
+        headers = transport.headers(asked, deadline)
+        seconds = max(deadline.left, 0.001)
+        try:
+            response = transport.pool.request(
+                "GET",
+                self.server + target,
+                headers=headers,
+                timeout=urllib3.Timeout(total=seconds),
+                retries=False,
+                redirect=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._no_answer(error, asked, deadline) from error
+        if response.status < _REDIRECTS:
+            return Answer(body=response.data, status=response.status, date=_date(response.headers.get("Date")))
+        raise self._refused(response.status, response.headers, response.data, asked)
+
+    def _connected(self, asked: str) -> _Transport:
+        """The pool and the credentials, loaded on first use and once: a plugin may ask somebody to log in."""
+        with self._lock:
+            if self._transport is None and not self._trouble:
+                patience = self.deadlines.snapshot / 2
+                try:
+                    self._transport = bounded(functools.partial(_load, self._chosen), Deadline(patience))
+                except TimeoutError:
+                    self._trouble = (
+                        f"the credentials of context {self.context} were not there within {_seconds(patience)} s "
+                        f"(command {self._chosen.plugin!r}); log in first: {self._chosen.kubectl} auth whoami"
+                    )
+                except ClusterError as error:
+                    self._trouble = str(error)
+            if self._transport is None:
+                raise ReadError(self._trouble, asked=asked, everywhere=True)
+            return self._transport
+
+    def _no_answer(self, error: Exception, asked: str, deadline: Deadline) -> ReadError:
+        """The sentence for a request that no HTTP status came back for."""
+        import urllib3
+
+        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+            text = f"the API server {self.server} did not answer within {_seconds(deadline.seconds)} s: {{asked}}"
+            return ReadError(text, asked=asked, pause=0.0)
+        why = _innermost(error)
+        if "certificate verify failed" in str(error):
+            return ReadError(
+                f"the certificate of the API server {self.server} is not accepted ({why}): "
+                "the kubeconfig's certificate-authority must have signed it for this address",
+                asked=asked,
+                everywhere=True,
+                hint=f"try: {self._chosen.kubectl} cluster-info",
+            )
+        text = f"the API server {self.server} cannot be reached ({why})"
+        return ReadError(text, asked=asked, pause=0.0, everywhere=True, hint=f"try: {self._chosen.kubectl} cluster-info")
+
+    def _refused(self, status: int, headers: Mapping[str, str], body: bytes, asked: str) -> ReadError:
+        """The sentence for an answer that is none."""
+        said = f"{status}: {_message(status, headers, body)}"
+        if status == _UNAUTHORIZED:
+            text = (
+                f"the API server {self.server} does not accept the credentials of context {self.context} ({said}): they are expired or "
+                f"invalid, log in again, then try: {self._chosen.kubectl} auth whoami"
+            )
+            return ReadError(text, asked=asked, status=status, everywhere=True)
+        if status in _PASSING:
+            return ReadError(f"the API server answered {{asked}} with {said}", asked=asked, status=status, pause=_retry_after(headers))
+        words = {403: "not permitted", 404: "not found", _GONE: "the list expired while it was read"}
+        return ReadError(f"{words.get(status, 'the API server refused')}: {{asked}} ({said})", asked=asked, status=status)
+
+
+class _Transport:
+    """The official client's connection pool, and its credentials afresh for each request, so that tokens are renewed."""
+
+    def __init__(self, configuration: Any, chosen: Kubeconfig) -> None:  # noqa: ANN401 - untyped in some versions
+        from kubernetes.client import ApiClient
+
+        configuration.connection_pool_maxsize = CONNECTIONS
+        self.pool = ApiClient(configuration).rest_client.pool_manager
+        self._configuration = configuration
+        self._chosen = chosen
+        self._lock = threading.Lock()
+        self._always = {"Accept": "application/json, */*", "User-Agent": f"pytest-meshready/{_version()}"}
+        if not _is_loopback(chosen.server):
+            self._always["Accept-Encoding"] = "gzip"
+
+    def headers(self, asked: str, deadline: Deadline) -> dict[str, str]:
+        """The headers of one request."""
+        with self._lock:
+            try:
+                # renewing may run a plugin or ask an identity provider, neither of which has a time-out of its own
+                renews = self._configuration.refresh_api_key_hook is not None and self._chosen.files
+                settings = bounded(self._configuration.auth_settings, deadline) if renews else self._configuration.auth_settings()
+            except TimeoutError as error:
+                raise ReadError(
+                    f"the credentials of context {self._chosen.context} were not renewed within {_seconds(deadline.seconds)} s",
+                    asked=asked,
+                    everywhere=True,
+                ) from error
+        credentials = {item["key"]: item["value"] for item in settings.values() if item["in"] == "header" and item["value"]}
+        return {**self._always, **credentials}
+
+
+def _load(chosen: Kubeconfig) -> _Transport:
+    """Log in as the kubeconfig says."""
+    from kubernetes import client, config
+
+    loaders: Any = config  # untyped in every version
+
+    configuration = client.Configuration()
+    said = _Said()
+    root = logging.getLogger()
+    root.addHandler(said)
+    try:
+        if chosen.files:
+            files = os.pathsep.join(map(str, chosen.files))
+            loaders.load_kube_config(config_file=files, context=chosen.context, client_configuration=configuration)
+        else:
+            loaders.load_incluster_config(client_configuration=configuration)
+        transport = _Transport(configuration, chosen)
+    except (config.ConfigException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        why = str(error) if isinstance(error, config.ConfigException) else type(error).__name__
+        raise ClusterError(f"{chosen.origin}: context {chosen.context!r} cannot be used: {why} (see: kubectl config view)") from error
+    finally:
+        root.removeHandler(said)
+    if chosen.plugin and not configuration.api_key and not configuration.cert_file:
+        raise ClusterError(
+            f"{chosen.origin}: the command {chosen.plugin!r} of context {chosen.context!r} gave no credentials{said.exit_code}; "
+            f"log in first, then try: {chosen.kubectl} auth whoami"
+        )
+    return transport
+
+
+class _Said(logging.Handler):
+    """Listens to what the official client logs instead of raising: that a credential plugin failed.
+
+    Only the exit code is kept: what a plugin prints may hold anything.
+    """
+
+    exit_code = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Look for the exit code."""
+        found = re.search(r"process returned (-?\d+)", record.getMessage())
+        if found:
+            self.exit_code = f" (exit code {found.group(1)})"
+
+
+@functools.cache
+def _version() -> str:
+    """This package's version, for the User-Agent; `importlib.metadata` is slow and therefore late."""
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version("pytest-meshready")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _is_loopback(server: str) -> bool:
+    """Whether compression would only cost: gzip halves the speed of a list on this machine and doubles it below about 2 Gbit/s."""
+    host = urllib.parse.urlsplit(server).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _lasting(gave_up: GaveUp) -> ReadError:
+    """The failure of the last try, with how long it was tried."""
+    last = gave_up.last
+    assert isinstance(last, ReadError)
+    if gave_up.asked and gave_up.asked >= gave_up.seconds:
+        more = f"; it asks to wait {gave_up.asked:g} s, the deadline is {_seconds(gave_up.seconds)} s"
+    else:
+        more = f", tried {gave_up.tries} times until the deadline of {_seconds(gave_up.seconds)} s" if gave_up.tries > 1 else ""
+    return ReadError(f"{last.text}{more}", asked=last.asked, status=last.status, everywhere=last.everywhere, lasted=True, hint=last.hint)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+
+
+def _message(status: int, headers: Mapping[str, str], body: bytes) -> str:
+    """The server's own words, on one line; HTML of a proxy in between says nothing that helps."""
+    try:
+        said = msgspec.json.decode(body, type=_Status).message
+    except msgspec.MsgspecError:
+        said = body.decode(errors="replace") if headers.get("Content-Type", "").startswith("text/plain") else ""
+    line = " ".join(said.split())[:_LONGEST_MESSAGE]
+    if line:
+        return line
+    import http
+
+    return http.HTTPStatus(status).phrase if status in set(http.HTTPStatus) else "no message"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that the server asks to wait; 0 where it does not say, or says a date."""
+    value = headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else 0.0
+
+
+def _date(value: str | None) -> str:
+    """An HTTP date as RFC 3339."""
+    try:
+        return parsedate_to_datetime(value).strftime("%Y-%m-%dT%H:%M:%SZ") if value else ""
+    except ValueError:
+        return ""
+
+
+def _innermost(error: BaseException) -> str:
+    """Why there was no answer, in the operating system's words."""
+    found = error
+    while (deeper := found.__cause__ or found.__context__) is not None:
+        found = deeper
+    verify = getattr(found, "verify_message", "")
+    strerror = found.strerror if isinstance(found, OSError) else ""
+    if isinstance(found, TimeoutError):
+        return "the connection attempt was not answered"
+    return str(verify or strerror or type(found).__name__)

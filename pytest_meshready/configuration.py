@@ -1,0 +1,402 @@
+"""The file ``meshready.toml``, or the table ``[tool.meshready]`` of ``pyproject.toml``: read, and every key checked.
+
+`pytest_meshready.settings` joins it with the command line. An unknown key is an error, because a misspelt waiver or
+exception that is silently ignored costs a night.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import math
+import re
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import date, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pytest_meshready.checklist import catalogue
+from pytest_meshready.checklist.lines import Line, Phase
+from pytest_meshready.report.waivers import Waiver
+from pytest_meshready.results import Severity, Status
+from pytest_meshready.waiting import Deadlines
+
+FILE = "meshready.toml"
+PYPROJECT = "pyproject.toml"
+
+_E = TypeVar("_E", bound=enum.StrEnum)
+_T = TypeVar("_T")
+_N = TypeVar("_N", "Thresholds", Deadlines)
+
+#: A team's own line must never be taken for one of the checklist's, and must survive --mesh-items=a,b.
+_OWN_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_CHECKLIST_ID = re.compile(r"\d+(\.\d+)*")
+
+#: What a waiver can lift; the other statuses hold nothing against a line.
+_WAIVABLE = (Status.FAILED, Status.NOT_VERIFIED, Status.TO_ATTEST, Status.WARNED)
+
+
+def nothing() -> Mapping[str, Any]:
+    """A mapping of nothing that stays so: the default of a frozen field."""
+    return MappingProxyType({})
+
+
+class SettingsError(Exception):
+    """Options or a file that make no sense; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """The numbers of the rules that a team may change, in ``[thresholds]``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MtlsException:
+    """A port that need not be STRICT (line 11.1.1), until the end of the day ``expires``.
+
+    ``workload`` is its name in the namespace of the run; ``port`` is the port of its container, None for all.
+    """
+
+    workload: str
+    port: int | None
+    reason: str
+    expires: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What the file says; the fields are explained in `pytest_meshready.settings.Settings`."""
+
+    name: str = ""
+    phase: Phase | None = None
+    istio_namespace: str | None = None
+    revision: str | None = None
+    contexts: tuple[str, ...] = ()
+    drill_contexts: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] | None = None
+    severities: Mapping[str, Severity] = field(default_factory=nothing)
+    waivers: tuple[Waiver, ...] = ()
+    custom_lines: tuple[Line, ...] = ()
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    mtls_exceptions: tuple[MtlsException, ...] = ()
+    sidecar_exceptions: Mapping[str, str] = field(default_factory=nothing)
+    probe_service_accounts: tuple[str, ...] = ()
+
+
+def load(path: Path | None, *, rootdir: Path, shown: str | None = None) -> Configuration:
+    """The configuration of a run; an empty one where there is no file.
+
+    Args:
+        path: the file that ``--mesh-config`` names, None to look for one at the rootdir.
+        rootdir: pytest's rootdir.
+        shown: the file as the user typed it, for messages.
+
+    Raises:
+        SettingsError: with one sentence, where a file cannot be used.
+    """
+    if path is not None:
+        name = shown or path.name
+        return parse(_own_table(_read(path, f"--mesh-config={name}"), name, demanded=path.name == PYPROJECT), name)
+    own, pyproject = rootdir / FILE, rootdir / PYPROJECT
+    tables = {
+        FILE: _read(own, FILE) if own.is_file() else None,
+        PYPROJECT: _tool_table(_read(pyproject, PYPROJECT), PYPROJECT) if pyproject.is_file() else None,
+    }
+    found = [(name, table) for name, table in tables.items() if table is not None]
+    if len(found) > 1:
+        raise SettingsError(
+            f"both {FILE} and [tool.meshready] of {PYPROJECT} are at {rootdir}; keep one, or name the one to use with --mesh-config=FILE"
+        )
+    return parse(found[0][1], found[0][0]) if found else Configuration()
+
+
+def parse(data: Mapping[str, Any], name: str) -> Configuration:
+    """The configuration from the keys of a file.
+
+    Args:
+        data: the keys.
+        name: the file, as messages call it.
+
+    Raises:
+        SettingsError: with one sentence, for the first thing that makes no sense.
+    """
+    top = _Table(data, name, "")
+    custom = top.tables("item", _custom_line)
+    _no_twins(name, "[[item]] id", [line.id for line in custom])
+    known = [*(line.id for line in catalogue.load().lines), *(line.id for line in custom)]
+    exceptions = top.tables("sidecar_exception", _sidecar_exception)
+    config = Configuration(
+        name=name,
+        phase=top.enum("phase", Phase),
+        istio_namespace=top.text("istio_namespace"),
+        revision=top.text("revision"),
+        contexts=top.texts("contexts") or (),
+        drill_contexts=top.texts("drill_contexts") or (),
+        namespaces=top.texts("namespaces"),
+        severities=MappingProxyType(_severities(top.table("severities"), known)),
+        waivers=top.tables("waiver", lambda table: _waiver(table, known)),
+        custom_lines=custom,
+        thresholds=_numbers(top.table("thresholds"), Thresholds()),
+        deadlines=_numbers(top.table("deadlines"), Deadlines()),
+        mtls_exceptions=top.tables("mtls_exception", _mtls_exception),
+        sidecar_exceptions=MappingProxyType(dict(exceptions)),
+        probe_service_accounts=top.texts("probe_service_accounts") or (),
+    )
+    top.close()
+    return config
+
+
+def choices(found: str, words: Iterable[str]) -> str:
+    """The end of a sentence about a word that is none of these: the nearest one, then all."""
+    known = [str(word) for word in words]
+    near = difflib.get_close_matches(found, known, n=1, cutoff=0.6)
+    guess = f"did you mean {near[0]}? " if near else ""
+    return f"{guess}choose one of {', '.join(known)}"
+
+
+# --- files ---
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{name} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{name} is not UTF-8 text; save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{name} is not valid TOML: {error}") from error
+
+
+def _tool_table(data: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """The table ``[tool.meshready]``, None where there is none."""
+    tool = data.get("tool")
+    table = tool.get("meshready") if isinstance(tool, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise SettingsError(f"{name}: tool.meshready is {_shown(table)}; it must be a table, [tool.meshready]")
+    return table
+
+
+def _own_table(data: Mapping[str, Any], name: str, *, demanded: bool) -> Mapping[str, Any]:
+    """The keys of a file that ``--mesh-config`` names, which may be of either shape."""
+    table = _tool_table(data, name)
+    if table is None and demanded:
+        raise SettingsError(f"--mesh-config={name} has no table [tool.meshready]; add it, or name a meshready.toml")
+    return data if table is None else table
+
+
+# --- tables ---
+
+
+class _Table:
+    """One table of the file; knows where it stands, so that every message can say so."""
+
+    def __init__(self, data: Mapping[str, Any], file: str, place: str) -> None:
+        self.data = data
+        self.file = file
+        self.place = place
+        self._known: list[str] = []
+
+    def error(self, key: str, wanted: str) -> SettingsError:
+        """The sentence about a value that is not what it should be."""
+        place = f" in {self.place}" if self.place else ""
+        return SettingsError(f"{self.file}: {key}{place} is {_shown(self.data[key])}; it must be {wanted}")
+
+    def has(self, key: str) -> bool:
+        """Note that the key is known, and tell whether it is there."""
+        self._known.append(key)
+        return key in self.data
+
+    def need(self, *keys: str) -> None:
+        """Some keys must be there.
+
+        Raises:
+            SettingsError: naming the first that is not.
+        """
+        missing = next((key for key in keys if key not in self.data), None)
+        if missing is not None:
+            raise SettingsError(f"{self.file}: {self.place} has no {missing}; it needs {', '.join(keys)}")
+
+    def text(self, key: str) -> str | None:
+        """A text that says something."""
+        if not self.has(key):
+            return None
+        value = self.data[key]
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(key, "a text")
+        return value.strip()
+
+    def said(self, key: str) -> str:
+        """A text that must be there; `need` has seen to that."""
+        return self.text(key) or ""
+
+    def texts(self, key: str) -> tuple[str, ...] | None:
+        """A list of texts."""
+        if not self.has(key):
+            return None
+        value = self.data[key]
+        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+            raise self.error(key, f'a list of texts, such as {key} = ["..."]')
+        return tuple(item.strip() for item in value)
+
+    def enum(self, key: str, words: type[_E]) -> _E | None:
+        """One of some words."""
+        word = self.text(key)
+        if word is None:
+            return None
+        if word not in tuple(words):
+            place = f" in {self.place}" if self.place else ""
+            raise SettingsError(f"{self.file}: {key}{place} is {word!r}; {choices(word, words)}")
+        return words(word)
+
+    def day(self, key: str) -> date:
+        """A day, as TOML writes it or as text; `need` has seen that it is there."""
+        self.has(key)
+        value = self.data[key]
+        if isinstance(value, date) and not isinstance(value, datetime):
+            return value
+        try:
+            return date.fromisoformat(value)
+        except (TypeError, ValueError):
+            raise self.error(key, "a day, such as 2027-03-31") from None
+
+    def table(self, key: str) -> _Table:
+        """A table; an empty one where it is not there."""
+        value = self.data[key] if self.has(key) else {}
+        if not isinstance(value, dict):
+            raise self.error(key, f"a table, [{key}]")
+        return _Table(value, self.file, f"[{key}]")
+
+    def tables(self, key: str, make: Callable[[_Table], _T]) -> tuple[_T, ...]:
+        """A list of tables, each made into something and checked for unknown keys."""
+        value = self.data[key] if self.has(key) else []
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.error(key, f"a list of tables, [[{key}]]")
+        made = []
+        for number, item in enumerate(value, start=1):
+            table = _Table(item, self.file, f"[[{key}]] number {number}")
+            made.append(make(table))
+            table.close()
+        return tuple(made)
+
+    def close(self) -> None:
+        """All keys have been asked for.
+
+        Raises:
+            SettingsError: for a key that nobody asked for, with the nearest one that is known.
+        """
+        strange = next((key for key in self.data if key not in self._known), None)
+        if strange is not None:
+            place = f" in {self.place}" if self.place else ""
+            raise SettingsError(f"{self.file}: unknown key {strange!r}{place}; {choices(strange, sorted(self._known))}")
+
+
+def _shown(value: object) -> str:
+    """A value as a message quotes it: short, on one line."""
+    text = repr(value) if isinstance(value, str | int | float | bool) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _severities(table: _Table, known: Collection[str]) -> dict[str, Severity]:
+    found = {}
+    for id_ in table.data:
+        _check_line(table, id_, known)
+        severity = table.enum(id_, Severity)
+        assert severity is not None
+        found[id_] = severity
+    return found
+
+
+def _check_line(table: _Table, id_: str, known: Collection[str]) -> None:
+    if id_ not in known:
+        raise SettingsError(f"{table.file}: {table.place} names line {id_!r}, but {catalogue.unknown(id_, known)}")
+
+
+def _waiver(table: _Table, known: Collection[str]) -> Waiver:
+    table.need("item", "reason", "who", "expires")
+    item = table.said("item")
+    _check_line(table, item, known)
+    covers = table.texts("covers") or (Status.FAILED.value,)
+    strange = next((word for word in covers if word not in _WAIVABLE), None)
+    if strange is not None:
+        raise SettingsError(f"{table.file}: covers in {table.place} names {strange!r}; {choices(strange, _WAIVABLE)}")
+    return Waiver(
+        item=item,
+        reason=table.said("reason"),
+        who=table.said("who"),
+        expires=table.day("expires"),
+        codes=table.texts("codes") or (),
+        objects=table.texts("objects") or (),
+        statuses=tuple(Status(word) for word in covers),
+    )
+
+
+def _custom_line(table: _Table) -> Line:
+    table.need("id", "text")
+    id_ = table.said("id")
+    if not _OWN_ID.fullmatch(id_):
+        rule = (
+            "looks like one of the checklist's" if _CHECKLIST_ID.fullmatch(id_) else "is not made of letters, digits, dots, _ and - alone"
+        )
+        raise SettingsError(f"{table.file}: id in {table.place} is {id_!r}, which {rule}; begin with a letter, such as payments-1")
+    section = table.text("section") or ""
+    sections = [known.id for known in catalogue.load().sections]
+    if section and section not in sections:
+        wanted = f"the number of a section, {sections[0]} to {sections[-1]}, or be left out (see all: meshready explain)"
+        raise table.error("section", wanted)
+    phases = table.text("phases") or "pre..golive"
+    try:
+        first, last = catalogue.parse_phases(phases)
+    except catalogue.CatalogueError as error:
+        wanted = "write first..last, such as strict..golive"
+        raise SettingsError(f"{table.file}: phases in {table.place} is {phases!r}: {error}; {wanted}") from error
+    return Line(
+        id=id_,
+        section=section,
+        subsection="",
+        text=table.said("text"),
+        severity=table.enum("severity", Severity) or Severity.MAJOR,
+        parts=(),
+        first=first,
+        last=last,
+        custom=True,
+    )
+
+
+def _mtls_exception(table: _Table) -> MtlsException:
+    table.need("workload", "reason", "expires")
+    port = table.data.get("port") if table.has("port") else None
+    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536):
+        raise table.error("port", "the number of a container's port, 1 to 65535")
+    return MtlsException(workload=table.said("workload"), port=port, reason=table.said("reason"), expires=table.day("expires"))
+
+
+def _sidecar_exception(table: _Table) -> tuple[str, str]:
+    table.need("workload", "reason")
+    return table.said("workload"), table.said("reason")
+
+
+def _numbers(table: _Table, defaults: _N) -> _N:
+    """The defaults with the numbers of the file; a field that is whole stays whole."""
+    found: dict[str, Any] = {}
+    for each in fields(defaults):
+        if not table.has(each.name):
+            continue
+        value, default = table.data[each.name], getattr(defaults, each.name)
+        whole = isinstance(default, int)
+        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            raise table.error(each.name, f"a positive {'whole ' if whole else ''}number, such as {default:g}")
+        found[each.name] = type(default)(value)
+    table.close()
+    return replace(defaults, **found)
+
+
+def _no_twins(name: str, what: str, ids: list[str]) -> None:
+    twin = next((id_ for id_ in ids if ids.count(id_) > 1), None)
+    if twin is not None:
+        raise SettingsError(f"{name}: {what} {twin!r} stands there twice; give each line an id of its own")

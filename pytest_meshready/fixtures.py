@@ -1,0 +1,96 @@
+"""The fixtures, from what the user said to what was seen: each is a place where a team can put its own word.
+
+``mesh_settings`` -> ``mesh_cluster`` -> ``mesh_snapshot`` -> ``mesh_check``. Overriding one in the rootdir's conftest.py, or
+as a method of a class, changes what every check below it sees. Heavy modules are imported inside the fixtures, because
+this module is loaded in every pytest run of the environment (performance.md 1.2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_meshready.checks import Check
+    from pytest_meshready.cluster.client import Cluster
+    from pytest_meshready.cluster.snapshot import Snapshot
+    from pytest_meshready.run import Run
+    from pytest_meshready.settings import Settings
+
+
+def _run(request: pytest.FixtureRequest) -> Run:
+    """The run of this session.
+
+    Raises:
+        pytest.UsageError: through pytest.fail, where no run was asked for.
+    """
+    from pytest_meshready.run import RUN
+
+    run = request.config.stash.get(RUN, None)
+    if run is None:
+        pytest.fail(
+            f"the fixture {request.fixturename!r} needs to know which namespace to look at: "
+            "run pytest with --mesh-namespace=NAMESPACE, or with --mesh-snapshot=FILE for a saved one",
+            pytrace=False,
+        )
+    return run
+
+
+@pytest.fixture(scope="session")
+def mesh_settings(request: pytest.FixtureRequest) -> Settings:
+    """What the user said: command line and ``meshready.toml``, frozen.
+
+    Example::
+
+        def test_we_run_against_staging(mesh_settings):
+            assert mesh_settings.namespace == "payments"
+    """
+    return _run(request).settings
+
+
+@pytest.fixture(scope="session")
+def mesh_cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The API server of the run, for reading: ``mesh_cluster.get(path)``; every request has a deadline.
+
+    Skips where the run replays a saved snapshot, because there is no cluster then.
+
+    Example::
+
+        def test_api_server_is_alive(mesh_cluster):
+            assert mesh_cluster.get("/livez").body == b"ok"
+    """
+    run = _run(request)
+    if run.settings.snapshot is not None:
+        pytest.skip("there is no cluster: this run replays a saved snapshot (--mesh-snapshot)")
+    return run.cluster()
+
+
+@pytest.fixture(scope="session")
+def mesh_snapshot(request: pytest.FixtureRequest) -> Snapshot:
+    """What was seen of the cluster: taken once per run, the same for all xdist workers, never changed.
+
+    Ask ``mesh_snapshot.unread("pods")`` before trusting an empty list: without the right to list, it is empty too.
+
+    Example::
+
+        def test_every_pod_has_our_label(mesh_snapshot):
+            pods = [pod for pod in mesh_snapshot.pods if pod.metadata.namespace == mesh_snapshot.namespace]
+            assert pods and all("team" in pod.metadata.labels for pod in pods)
+    """
+    return _run(request).snapshot()
+
+
+@pytest.fixture
+def mesh_check(request: pytest.FixtureRequest) -> Check:
+    """Decides the lines of the test's ``mesh_item`` mark from judgements, and ends the test with their status.
+
+    Example::
+
+        @pytest.mark.mesh_item("4.2.1")
+        def test_exactly_one_sidecar(self, mesh_check, mesh_snapshot):
+            mesh_check(static=injection.exactly_one_sidecar(mesh_snapshot))
+    """
+    from pytest_meshready.checks import Check
+
+    return Check(_run(request), request.node)

@@ -1,0 +1,241 @@
+"""One run: what was asked, what was seen, and who does what under xdist.
+
+Without xdist one process does everything. With xdist the controller owns the run (it names it, takes the snapshot, decides
+the phase, makes the report) and its workers use it: they get the run's folder in ``workerinput`` and read the snapshot
+from there, so that ten thousand pods are listed once (performance.md 2.3).
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_meshready import settings as settings_module
+from pytest_meshready.checklist import catalogue
+from pytest_meshready.checklist.lines import Line, Phase, Section
+from pytest_meshready.cluster.resources import ALWAYS
+from pytest_meshready.collection import Collection, shipped_arguments
+from pytest_meshready.plugin import FINISH, OPTIONS
+from pytest_meshready.report.decide import Decision, line_decision, window
+from pytest_meshready.report.facts import PhaseSource
+from pytest_meshready.results import CheckRecord, Severity, Status, Unknown
+from pytest_meshready.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_meshready.cluster.client import Cluster
+    from pytest_meshready.cluster.snapshot import Refusal, Snapshot
+
+#: The HTTP status of a right that is missing.
+FORBIDDEN = 403
+
+#: The key under which xdist's workers get what the controller decided.
+WORKER_KEY = "meshready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseChoice:
+    """The phase that lines are judged by: who decided it (``option``, ``config`` or ``guess``) and, for a guess, why."""
+
+    phase: Phase
+    source: PhaseSource
+    because: str = ""
+
+
+class Run:
+    """The state of one run in one process."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, *, checklist: bool, arguments: tuple[str, ...]) -> None:
+        self.config = config
+        self.settings = settings
+        self.checklist = checklist
+        self.arguments = arguments
+        shipped = catalogue.load()
+        self.sections: tuple[Section, ...] = shipped.sections
+        self.catalogue_severities = {line.id: line.severity for line in shipped.lines}
+        self._bundles = shipped.bundles
+        self.lines: Mapping[str, Line] = {line.id: line for line in _with_settings(shipped.lines, settings)}
+        self.selected = catalogue.select(tuple(self.lines.values()), settings.items)
+        given: Mapping[str, Any] = getattr(config, "workerinput", {}).get(WORKER_KEY, {})
+        self.is_worker = bool(given)
+        self.id: str = given.get("id") or uuid.uuid4().hex[:8]
+        self.folder = Path(given["folder"]) if given else Path(tempfile.mkdtemp(prefix="meshready-"))
+        self._phase: PhaseChoice | None = None
+        if given.get("phase"):
+            self._phase = PhaseChoice(phase=Phase(given["phase"]), source=given["source"], because=given["because"])
+
+    # --- what was asked ---
+
+    def reads(self) -> frozenset[str]:
+        """The kinds to read: those of the selected lines, of this phase unless the snapshot is kept or the phase is guessed."""
+        phase = None if self.settings.save_snapshot else self.settings.phase
+        return reads_for(self.lines.values(), self.selected, phase)
+
+    def not_due(self, line: str) -> str:
+        """Why the line does not belong to this run's phase; empty if it does."""
+        found, phase = self.lines[line], self.phase.phase
+        return "" if found.due(phase) else f"{window(found)}, this run is in {phase}"
+
+    def must_fail(self, line: str, status: Status) -> bool:
+        """Under ``--mesh-go-live`` a blocker that nobody verified is a failure, so that dashboards show it."""
+        unproved = status in (Status.NOT_VERIFIED, Status.TO_ATTEST)
+        return self.settings.go_live and unproved and self.lines[line].severity is Severity.BLOCKER
+
+    def decide(self, line: str, records: Sequence[CheckRecord]) -> Decision:
+        """The status of a line after these records; the one place where a test and the report ask."""
+        return line_decision(
+            self.lines[line],
+            records,
+            phase=self.phase.phase,
+            read_only=self.settings.read_only,
+            waivers=self.settings.waivers,
+            today=settings_module.today(),
+        )
+
+    # --- what was seen ---
+
+    @functools.cached_property
+    def _cluster(self) -> Cluster:
+        from pytest_meshready.sources import connect
+
+        return connect(self.settings)
+
+    def cluster(self) -> Cluster:
+        """The API server, connected on first use."""
+        return self._cluster
+
+    @functools.cached_property
+    def _snapshot(self) -> Snapshot:
+        from pytest_meshready import sources
+
+        if self.is_worker:
+            return sources.shared(self.folder)
+        return sources.take(self)
+
+    def snapshot(self) -> Snapshot:
+        """What was seen: read from the controller's file in a worker, taken on first use elsewhere."""
+        return self._snapshot
+
+    def refused(self) -> dict[str, tuple[Unknown, ...]]:
+        """For each line the rights that were refused of those that it needs, and of those that every line needs."""
+        snapshot = self.snapshot()
+        refused = [refusal for refusal in snapshot.refusals if refusal.status == FORBIDDEN]
+        return {line.id: tuple(_as_unknown(refusal) for refusal in refused if self._needs(line, refusal)) for line in self.lines.values()}
+
+    def _needs(self, line: Line, refusal: Refusal) -> bool:
+        if refusal.key in ALWAYS or refusal.key in line.reads:
+            return True
+        plural = refusal.resource.partition(".")[0]
+        return any(plural in right.resources for bundle in line.rights for right in self._bundles.get(bundle, ()))
+
+    @property
+    def phase(self) -> PhaseChoice:
+        """The phase; guessed from the snapshot where nobody said it."""
+        if self._phase is None:
+            self._phase = self._choose_phase()
+        return self._phase
+
+    def _choose_phase(self) -> PhaseChoice:
+        if self.settings.phase is not None:
+            return PhaseChoice(phase=self.settings.phase, source=self.settings.phase_source or "option")
+        from pytest_meshready.istio.phase import guess
+
+        phase, because = guess(self.snapshot())
+        return PhaseChoice(phase=Phase(phase), source="guess", because=because)
+
+    # --- under xdist ---
+
+    def for_worker(self, *, decided: bool) -> dict[str, str]:
+        """What a worker must know, as the plain data that xdist demands; before a phase is ``decided`` only where the run lives."""
+        place = {"id": self.id, "folder": str(self.folder)}
+        if not decided:
+            return place
+        return {
+            **place,
+            "phase": self.phase.phase.value,
+            "source": self.phase.source,
+            "because": self.phase.because,
+        }
+
+    def finish(self) -> None:
+        """Remove the run's folder; the owner's business alone."""
+        if not self.is_worker:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+#: The run of this pytest process.
+RUN = pytest.StashKey[Run]()
+
+
+def reads_for(lines: Iterable[Line], selected: frozenset[str], phase: Phase | None) -> frozenset[str]:
+    """The rows of `pytest_meshready.cluster.resources` that these lines need; without a phase, those of every phase.
+
+    A phase that has to be guessed needs what the guess looks at as well.
+    """
+    from pytest_meshready.istio.phase import READS
+
+    wanted = {key for line in lines if line.id in selected and (phase is None or line.due(phase)) for key in line.reads}
+    return frozenset(wanted | set(ALWAYS) | (set(READS) if phase is None else set()))
+
+
+def _with_settings(lines: Sequence[Line], settings: Settings) -> tuple[Line, ...]:
+    """The checklist's lines with the team's severities, then the team's own lines."""
+    changed = tuple(replace(line, severity=settings.severities.get(line.id, line.severity)) for line in lines)
+    return (*changed, *settings.custom_lines)
+
+
+def _as_unknown(refusal: Refusal) -> Unknown:
+    return Unknown(reason=refusal.reason, verb=refusal.verb, resource=refusal.resource, namespace=refusal.namespace)
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """The settings of this pytest run.
+
+    Raises:
+        pytest.UsageError: with the sentence of what is wrong.
+    """
+    options = {name.lstrip("-").replace("-", "_"): config.getoption(name.lstrip("-").replace("-", "_")) for name, _ in OPTIONS}
+    try:
+        return settings_module.load(options, rootdir=config.rootpath, invocation_dir=config.invocation_params.dir)
+    except settings_module.SettingsError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def start(config: pytest.Config) -> Run:
+    """Make the run and register the hooks that do its work.
+
+    Raises:
+        pytest.UsageError: where options or ``meshready.toml`` make no sense.
+    """
+    from pytest_meshready.checks import Recorder
+
+    settings = read_settings(config)
+    explicit = config.args_source is pytest.Config.ArgsSource.ARGS
+    users, node_ids = shipped_arguments(config.args, config.invocation_params.dir) if explicit else (list(config.args), ())
+    config.args[:] = users
+    try:
+        run = Run(config, settings, checklist=not explicit or bool(node_ids) or settings.checklist, arguments=node_ids)
+    except catalogue.CatalogueError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[RUN] = run
+    config.stash[FINISH] = run.finish
+    partial = run.selected if settings.items else None
+    collection = Collection(wanted=run.checklist, node_ids=node_ids, items=partial, known=frozenset(run.lines))
+    config.pluginmanager.register(collection, "meshready-collection")
+    config.pluginmanager.register(Recorder(run), "meshready-recorder")
+    if hasattr(config, "workerinput"):
+        from pytest_meshready.reporting import Messenger
+
+        config.pluginmanager.register(Messenger(run, collection), "meshready-messenger")
+    else:
+        from pytest_meshready.reporting import Owner
+
+        config.pluginmanager.register(Owner(run, collection), "meshready-owner")
+    return run

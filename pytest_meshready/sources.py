@@ -1,0 +1,150 @@
+"""Where a snapshot comes from: a live cluster, a saved file, or the file that xdist's controller wrote for its workers."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_meshready.cluster import snapshot as snapshots
+from pytest_meshready.cluster.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from pytest_meshready.cluster.client import Cluster
+    from pytest_meshready.run import Run
+    from pytest_meshready.settings import Settings
+
+_SHARED = "snapshot.json"
+
+#: Seconds of silence before the terminal says what is being waited for.
+PATIENCE = 2.0
+
+
+def connect(settings: Settings) -> Cluster:
+    """The API server of the settings, if its context is allowed.
+
+    Raises:
+        pytest.UsageError: with one sentence, where there is no such cluster or the context is not allowed.
+    """
+    from pytest_meshready.cluster import client
+
+    try:
+        cluster = client.connect(settings.kubeconfig, settings.context, settings.deadlines)
+    except client.ClusterError as error:
+        raise pytest.UsageError(str(error)) from error
+    allowed = settings.contexts
+    if allowed and not any(fnmatch.fnmatchcase(cluster.context, pattern) for pattern in allowed):
+        raise pytest.UsageError(
+            f"context {cluster.context!r} is not allowed here: {settings.config_name} allows only {', '.join(allowed)}; "
+            "choose one of those with --mesh-context=NAME (see: kubectl config get-contexts)"
+        )
+    return cluster
+
+
+def take(run: Run) -> Snapshot:
+    """The snapshot of the run, from its file or from the cluster, saved where the user asked for it.
+
+    Raises:
+        pytest.UsageError: with one sentence, where the file is no snapshot or the namespace does not exist.
+    """
+    taken = _replay(run.settings) if run.settings.snapshot else _live(run)
+    if run.settings.save_snapshot:
+        _save(taken, run.settings.save_snapshot)
+    return taken
+
+
+def share(snapshot: Snapshot, folder: Path) -> None:
+    """Write the snapshot for the workers; whole or not at all."""
+    partial = folder / f"{_SHARED}.part"
+    partial.write_bytes(snapshots.encode(snapshot))
+    partial.replace(folder / _SHARED)
+
+
+def shared(folder: Path) -> Snapshot:
+    """The snapshot that the controller wrote with `share`."""
+    return snapshots.load(folder / _SHARED)
+
+
+def _replay(settings: Settings) -> Snapshot:
+    path = settings.snapshot
+    assert path is not None
+    try:
+        found = snapshots.load(path)
+    except snapshots.SnapshotError as error:
+        raise pytest.UsageError(f"--mesh-snapshot={path}: {error}") from error
+    if settings.namespace and settings.namespace != found.namespace:
+        raise pytest.UsageError(
+            f"--mesh-namespace={settings.namespace}: the snapshot {path} is of namespace {found.namespace!r}; "
+            f"leave --mesh-namespace out, or record {settings.namespace!r} with --mesh-save-snapshot=FILE"
+        )
+    return found
+
+
+def _live(run: Run) -> Snapshot:
+    from pytest_meshready.cluster import live
+
+    cluster, settings = run.cluster(), run.settings
+    with _patience(f"reading namespace {settings.namespace} of {cluster.context}") as say:
+        try:
+            return live.take(
+                cluster,
+                namespace=settings.namespace,
+                reads=run.reads(),
+                istio_namespace=settings.istio_namespace,
+                revision=settings.revision,
+                deadlines=settings.deadlines,
+                progress=say,
+            )
+        except live.NamespaceMissing as error:
+            raise pytest.UsageError(f"--mesh-namespace={settings.namespace}: {error}") from error
+
+
+def _save(snapshot: Snapshot, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(snapshots.encode(snapshot))
+    except OSError as error:
+        raise pytest.UsageError(f"--mesh-save-snapshot={path}: cannot be written: {error.strerror or error}") from error
+
+
+class _Patience:
+    """Says on the terminal what is being waited for, once `PATIENCE` seconds have passed without an end."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._what = ""
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="meshready-patience", daemon=True)
+        self._thread.start()
+
+    def __call__(self, what: str) -> None:
+        """Note what is being waited for now."""
+        self._what = what
+
+    def _watch(self) -> None:
+        began = time.monotonic()
+        while not self._done.wait(PATIENCE):
+            waiting = f", waiting for {self._what}" if self._what else ""
+            sys.stderr.write(f"meshready: {self._task}{waiting} ({time.monotonic() - began:.0f} s){os.linesep}")
+            sys.stderr.flush()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+@contextmanager
+def _patience(task: str) -> Iterator[_Patience]:
+    patience = _Patience(task)
+    try:
+        yield patience
+    finally:
+        patience.stop()

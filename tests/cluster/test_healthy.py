@@ -1,0 +1,57 @@
+"""The healthy shop: no false alarm, and no line that is green without having been looked at."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import HEALTHY, checklist
+
+PHASES = ("pre", "permissive", "strict", "expand", "hardened", "golive")
+WORDS = {"passed": "P", "warned": "W", "failed": "F", "not_due": "-", "not_verified": "?"}
+EXPECTED = tomllib.loads((Path(__file__).parent / "expected.toml").read_text(encoding="utf-8"))
+
+pytestmark = pytest.mark.cluster
+
+
+def letter(item: dict[str, str]) -> str:
+    """The letter of `expected.toml` for a line of a report."""
+    if item["reason"].startswith("configuration passes"):
+        return "c"
+    return WORDS[item["status"]]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_read_only(healthy_snapshot: Path, tmp_path: Path, phase: str) -> None:
+    """Every line has the status that was written down for this phase."""
+    result = checklist(tmp_path, f"--mesh-snapshot={healthy_snapshot}", f"--mesh-phase={phase}", "--mesh-read-only")
+    place = PHASES.index(phase)
+    found = {line: letter(item) for line, item in result.items.items()}
+    assert found == {line: word[place] for line, word in EXPECTED["read-only"].items()}, result.output
+
+
+def test_live_run_and_replay_agree(healthy_snapshot: Path, tmp_path: Path) -> None:
+    """A run against the cluster says what the replay of its snapshot says, finding by finding."""
+    live = checklist(tmp_path, f"--mesh-namespace={HEALTHY}", "--mesh-phase=hardened", "--mesh-read-only")
+    replay = checklist(tmp_path, f"--mesh-snapshot={healthy_snapshot}", "--mesh-phase=hardened", "--mesh-read-only")
+    seen = [{line: (item["status"], item["reason"], item["findings"]) for line, item in run.items.items()} for run in (live, replay)]
+    assert seen[0] == seen[1]
+    assert (live.code, replay.code) == (10, 10)
+
+
+def test_workers_say_the_same(tmp_path: Path) -> None:
+    """``-n 4`` takes one snapshot for all and gives the same statuses."""
+    options = (f"--mesh-namespace={HEALTHY}", "--mesh-phase=hardened", "--mesh-read-only")
+    alone, together = checklist(tmp_path, *options), checklist(tmp_path, "-n", "4", *options)
+    assert {k: v["status"] for k, v in together.items.items()} == {k: v["status"] for k, v in alone.items.items()}
+
+
+def test_phase_is_guessed_and_says_so(tmp_path: Path) -> None:
+    """Without a phase the shop is taken for hardened, and the verdict cannot be READY."""
+    result = checklist(tmp_path, f"--mesh-namespace={HEALTHY}", "--mesh-read-only")
+    run = result.readiness["run"]
+    assert (run["phase"], run["phase_source"]) == ("hardened", "guess")
+    assert result.code == 10
+    assert "the phase was guessed" in result.readiness["verdict_reason"]

@@ -1,0 +1,91 @@
+"""Runs of pytest inside pytest, on a snapshot of a small healthy mesh: no cluster is needed to see how pytest behaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_meshready.cluster.snapshot import Snapshot, encode
+from tests.unit import builders
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A project of a team, and pytest in it."""
+
+    pytester: pytest.Pytester
+    snapshot_file: Path
+
+    def options(self, phase: str = "hardened") -> list[str]:
+        return [f"--mesh-snapshot={self.snapshot_file}", f"--mesh-phase={phase}", "--mesh-read-only"]
+
+    def run(self, *args: str, phase: str = "hardened", process: bool = False) -> pytest.RunResult:
+        """Run pytest with the checklist; in a process of its own where processes matter."""
+        command = [*self.options(phase), "-p", "no:randomly", *args]
+        return self.pytester.runpytest_subprocess(*command) if process else self.pytester.runpytest_inprocess(*command)
+
+    def readiness(self, *args: str, process: bool = False, phase: str = "hardened") -> dict[str, Any]:
+        """Run, and give what readiness.json says."""
+        self.run("--mesh-report=out", *args, process=process, phase=phase)
+        return self.read()
+
+    def read(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.pytester.path / "out/readiness.json").read_text(encoding="utf-8"))
+        return found
+
+    def collected(self, *args: str) -> list[str]:
+        """The node ids that ``--collect-only`` prints."""
+        result = self.pytester.runpytest_inprocess(*self.options(), "--collect-only", "-q", *args)
+        return [line for line in result.outlines if "::" in line]
+
+
+def shop(**fields: Any) -> Snapshot:
+    """A small healthy mesh: one meshed Deployment of two replicas with all that the checklist asks of it."""
+    deployment = builders.deployment("orders")
+    fields.setdefault("deployments", (deployment,))
+    fields.setdefault("pods", builders.pods_of(deployment))
+    fields.setdefault("services", (builders.service("orders"),))
+    fields.setdefault("peerauthentications", (builders.peerauthentication(mode="STRICT"),))
+    return builders.snapshot(**fields)
+
+
+def items(readiness: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The lines of a report by their ids."""
+    return {item["id"]: item for item in readiness["items"]}
+
+
+@pytest.fixture
+def mesh(pytester: pytest.Pytester) -> Mesh:
+    """A team's empty project beside a healthy mesh."""
+    path = pytester.path / "mesh-snapshot.json"
+    path.write_bytes(encode(shop()))
+    return Mesh(pytester, path)
+
+
+def save(mesh: Mesh, snapshot: Snapshot) -> None:
+    """Put another mesh in place of the healthy one."""
+    mesh.snapshot_file.write_bytes(encode(snapshot))
+
+
+SHIPPED: Sequence[str] = (
+    "meshready/s01_readiness.py::TestArchitectureAndScope::test_supported_protocols",
+    "meshready/s01_readiness.py::TestArchitectureAndScope::test_target_namespaces_defined",
+    "meshready/s02_resources.py::TestKubernetesBaseline::test_pod_disruption_budgets",
+    "meshready/s02_resources.py::TestKubernetesBaseline::test_liveness_probes",
+    "meshready/s02_resources.py::TestKubernetesBaseline::test_readiness_probes",
+    "meshready/s03_installation.py::TestInstallationProfile::test_high_availability",
+    "meshready/s03_installation.py::TestControlPlaneHealth::test_istiod_replicas",
+    "meshready/s03_installation.py::TestControlPlaneHealth::test_no_crash_loops",
+    "meshready/s03_installation.py::TestControlPlaneHealth::test_leader_election",
+    "meshready/s04_namespace.py::TestNamespaceEnablement::test_injection_by_namespace_label",
+    "meshready/s04_namespace.py::TestNamespaceEnablement::test_no_cluster_wide_injection",
+    "meshready/s04_namespace.py::TestInjectionValidation::test_exactly_one_sidecar",
+    "meshready/s07_security.py::TestPermissiveMtls::test_permissive_mode",
+    "meshready/s07_security.py::TestStrictMtls::test_strict_incrementally",
+    "meshready/s11_hardening.py::TestSecurity::test_strict_everywhere",
+)

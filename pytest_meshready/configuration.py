@@ -29,7 +29,6 @@ PYPROJECT = "pyproject.toml"
 
 _E = TypeVar("_E", bound=enum.StrEnum)
 _T = TypeVar("_T")
-_N = TypeVar("_N", "Thresholds", Deadlines)
 
 #: A team's own line must never be taken for one of the checklist's, and must survive --mesh-items=a,b.
 _OWN_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
@@ -46,11 +45,6 @@ def nothing() -> Mapping[str, Any]:
 
 class SettingsError(Exception):
     """Options or a file that make no sense; the message is one sentence for the user."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thresholds:
-    """The numbers of the rules that a team may change, in ``[thresholds]``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +74,6 @@ class Configuration:
     severities: Mapping[str, Severity] = field(default_factory=nothing)
     waivers: tuple[Waiver, ...] = ()
     custom_lines: tuple[Line, ...] = ()
-    thresholds: Thresholds = field(default_factory=Thresholds)
     deadlines: Deadlines = field(default_factory=Deadlines)
     mtls_exceptions: tuple[MtlsException, ...] = ()
     sidecar_exceptions: Mapping[str, str] = field(default_factory=nothing)
@@ -140,8 +133,7 @@ def parse(data: Mapping[str, Any], name: str) -> Configuration:
         severities=MappingProxyType(_severities(top.table("severities"), known)),
         waivers=top.tables("waiver", lambda table: _waiver(table, known)),
         custom_lines=custom,
-        thresholds=_numbers(top.table("thresholds"), Thresholds()),
-        deadlines=_numbers(top.table("deadlines"), Deadlines()),
+        deadlines=_deadlines(top.table("deadlines")),
         mtls_exceptions=top.tables("mtls_exception", _mtls_exception),
         sidecar_exceptions=MappingProxyType(dict(exceptions)),
         probe_service_accounts=top.texts("probe_service_accounts") or (),
@@ -380,18 +372,17 @@ def _sidecar_exception(table: _Table) -> tuple[str, str]:
     return table.said("workload"), table.said("reason")
 
 
-def _numbers(table: _Table, defaults: _N) -> _N:
-    """The defaults with the numbers of the file; a field that is whole stays whole."""
-    found: dict[str, Any] = {}
-    for each in fields(defaults):
+def _deadlines(table: _Table) -> Deadlines:
+    """The defaults with the seconds of the file."""
+    defaults = Deadlines()
+    found: dict[str, float] = {}
+    for each in fields(Deadlines):
         if not table.has(each.name):
             continue
-        value, default = table.data[each.name], getattr(defaults, each.name)
-        whole = isinstance(default, int)
-        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not number or not 0 < value < math.inf:
-            raise table.error(each.name, f"a positive {'whole ' if whole else ''}number, such as {default:g}")
-        found[each.name] = type(default)(value)
+        value = table.data[each.name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise table.error(each.name, f"a positive number of seconds, such as {getattr(defaults, each.name):g}")
+        found[each.name] = float(value)
     table.close()
     return replace(defaults, **found)
 

@@ -7,6 +7,7 @@ this module is loaded in every pytest run of the environment (performance.md 1.2
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,7 +47,8 @@ def mesh_settings(request: pytest.FixtureRequest) -> Settings:
         def test_we_run_against_staging(mesh_settings):
             assert mesh_settings.namespace == "payments"
     """
-    return _run(request).settings
+    run = _run(request)
+    return run.settings if run.settings.namespace else replace(run.settings, namespace=run.snapshot().namespace)
 
 
 @pytest.fixture(scope="session")

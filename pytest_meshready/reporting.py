@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from pytest_meshready import sources
+from pytest_meshready import rollout, sources
 from pytest_meshready.collection import ITEM_MARK, Collection, line_ids
 from pytest_meshready.report.facts import RunFacts
-from pytest_meshready.results import CheckRecord, Status
+from pytest_meshready.results import CheckRecord, Finding, Status
 from pytest_meshready.run import WORKER_KEY, Run
+from pytest_meshready.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_meshready.report.model import Readiness
@@ -179,6 +180,14 @@ class Owner:
         if self._problem:
             terminalreporter.write_line(f"meshready: {self._problem}", red=True)
 
+    def _about_the_run(self) -> tuple[Finding, ...]:
+        """A guessed phase that lies before the last one said is told; a phase that was said is remembered."""
+        snapshot, choice = self._run.snapshot(), self._run.phase
+        if choice.source == "guess":
+            return rollout.fallen_behind(self._run.config, snapshot.cluster_uid, snapshot.namespace, choice.phase)
+        rollout.remember(self._run.config, snapshot.cluster_uid, snapshot.namespace, choice.phase)
+        return ()
+
     def _complete(self, session: pytest.Session, exitstatus: int) -> bool:
         """Whether every test ran that was meant to: not after Ctrl-C, an internal error, ``-x`` or ``--maxfail``."""
         broken = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
@@ -211,10 +220,21 @@ class Owner:
             catalogue_severities=run.catalogue_severities,
             waivers=run.settings.waivers,
             refused=run.refused(),
+            findings=self._about_the_run(),
+            command=_command(run.settings, snapshot.namespace),
             team_passed=self._team["passed"],
             team_failed=self._team["failed"],
             pytest_exit=pytest_exit,
         )
+
+
+def _command(settings: Settings, namespace: str) -> str:
+    """The command that repeats this run, with what the user typed that another run needs too."""
+    words = ["pytest", f"--mesh-snapshot={settings.snapshot}" if settings.snapshot else f"--mesh-namespace={namespace}"]
+    words += [f"--mesh-context={settings.context}"] if settings.context else []
+    words += [f"--mesh-phase={settings.phase}"] if settings.phase and settings.phase_source == "option" else []
+    words += ["--mesh-read-only"] if settings.read_only else []
+    return " ".join(words)
 
 
 def _decides(report: pytest.TestReport) -> bool:

@@ -22,7 +22,7 @@ from pytest_meshready import settings as settings_module
 from pytest_meshready.checklist import catalogue
 from pytest_meshready.checklist.lines import Line, Phase, Section
 from pytest_meshready.cluster.resources import ALWAYS
-from pytest_meshready.collection import Collection, shipped_arguments
+from pytest_meshready.collection import ROOT, Collection, shipped_arguments
 from pytest_meshready.plugin import FINISH, OPTIONS
 from pytest_meshready.report.decide import Decision, line_decision, window
 from pytest_meshready.report.facts import PhaseSource
@@ -220,6 +220,8 @@ def start(config: pytest.Config) -> Run:
     explicit = config.args_source is pytest.Config.ArgsSource.ARGS
     users, node_ids = shipped_arguments(config.args, config.invocation_params.dir) if explicit else (list(config.args), ())
     config.args[:] = users
+    if settings.go_live and explicit and not settings.checklist and node_ids != (ROOT,):
+        raise pytest.UsageError("--mesh-go-live demands the whole checklist, but paths were given; leave them out or add --mesh-checklist")
     try:
         run = Run(config, settings, checklist=not explicit or bool(node_ids) or settings.checklist, arguments=node_ids)
     except catalogue.CatalogueError as error:

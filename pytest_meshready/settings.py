@@ -16,12 +16,12 @@ from typing import Literal
 
 from pytest_meshready import configuration
 from pytest_meshready.checklist.lines import Line, Phase
-from pytest_meshready.configuration import Configuration, MtlsException, SettingsError, Thresholds
+from pytest_meshready.configuration import Configuration, MtlsException, SettingsError
 from pytest_meshready.report.waivers import Waiver
 from pytest_meshready.results import Severity
 from pytest_meshready.waiting import Deadlines
 
-__all__ = ["Deadlines", "MtlsException", "Settings", "SettingsError", "Thresholds", "load", "today"]
+__all__ = ["Deadlines", "MtlsException", "Settings", "SettingsError", "load", "today"]
 
 #: A namespace is a DNS label (RFC 1123), as the API server demands.
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -63,7 +63,6 @@ class Settings:
         severities: the team's severities by the id of their line.
         waivers: faults that the team accepts.
         custom_lines: the team's own lines.
-        thresholds: the numbers of the rules.
         deadlines: the bounds of waiting.
         mtls_exceptions: ports that need not be STRICT.
         sidecar_exceptions: workloads that need no proxy, with the reason.
@@ -93,7 +92,6 @@ class Settings:
     severities: Mapping[str, Severity] = field(default_factory=configuration.nothing)
     waivers: tuple[Waiver, ...] = ()
     custom_lines: tuple[Line, ...] = ()
-    thresholds: Thresholds = field(default_factory=Thresholds)
     deadlines: Deadlines = field(default_factory=Deadlines)
     mtls_exceptions: tuple[MtlsException, ...] = ()
     sidecar_exceptions: Mapping[str, str] = field(default_factory=configuration.nothing)
@@ -146,7 +144,6 @@ def load(options: Mapping[str, object], *, rootdir: Path, invocation_dir: Path) 
         severities=config.severities,
         waivers=config.waivers,
         custom_lines=config.custom_lines,
-        thresholds=config.thresholds,
         deadlines=_deadlines(given, config.deadlines),
         mtls_exceptions=config.mtls_exceptions,
         sidecar_exceptions=config.sidecar_exceptions,

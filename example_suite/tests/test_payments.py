@@ -10,7 +10,7 @@ from pytest_meshready.checklist import s02_resources as shipped
 
 def test_the_namespace_is_ours(mesh_settings: Settings, mesh_snapshot: Snapshot) -> None:
     """An ordinary test of the team's, with the snapshot of the run."""
-    assert mesh_snapshot.namespace == "payments"
+    assert mesh_snapshot.namespace == mesh_settings.namespace
     assert mesh_settings.phase is not None
 
 

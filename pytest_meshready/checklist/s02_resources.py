@@ -6,7 +6,7 @@ import pytest
 
 from pytest_meshready.checks import Check
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import disruption, mtls, probes
+from pytest_meshready.istio import disruption, probes, servermodes
 
 
 class TestKubernetesBaseline:
@@ -20,9 +20,9 @@ class TestKubernetesBaseline:
     @pytest.mark.mesh_item("2.2.2")
     def test_liveness_probes(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
         """Liveness probes configured."""
-        mesh_check(static=probes.liveness_probes(mesh_snapshot, strict=mtls.strict_in(mesh_snapshot)))
+        mesh_check(static=probes.liveness_probes(mesh_snapshot, strict=servermodes.strict_in(mesh_snapshot)))
 
     @pytest.mark.mesh_item("2.2.3")
     def test_readiness_probes(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
         """Readiness probes configured."""
-        mesh_check(static=probes.readiness_probes(mesh_snapshot, strict=mtls.strict_in(mesh_snapshot)))
+        mesh_check(static=probes.readiness_probes(mesh_snapshot, strict=servermodes.strict_in(mesh_snapshot)))

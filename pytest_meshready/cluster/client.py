@@ -1,9 +1,9 @@
-"""The API server, for reading: the only module that imports the official Kubernetes client.
+"""The API server: the only module that imports the official Kubernetes client.
 
 The official client logs in and transports (kubeconfig, tokens, plugins, TLS, proxies); what it answers stays bytes. Only
 what has not changed from kubernetes 32 to 37 is used: the configuration loaders, ``Configuration.auth_settings()`` and the
 connection pool of ``ApiClient.rest_client``; its models cost a hundred times what reading the same objects costs here.
-Nothing but GET is sent from this module.
+Everything here reads, except `Cluster.request`, which sends what `pytest_meshready.cluster.writes` gives it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _GONE = 410
 _UNAUTHORIZED = 401
 _PASSING = frozenset({429, 500, 502, 503, 504})
 _LONGEST_MESSAGE = 300
+_LONGEST_SAID = 4000
 
 _T = TypeVar("_T")
 
@@ -49,7 +50,8 @@ class ReadError(ClusterError):
 
     ``status`` is the HTTP status, 0 without an answer. ``pause`` is how long to wait at least before repeating it, None
     where that is pointless. ``lasted`` tells that it was repeated until the deadline; ``everywhere`` that every other
-    request would meet the same: nobody answers, or the credentials are not accepted. ``hint`` is what to try.
+    request would meet the same: nobody answers, or the credentials are not accepted. ``hint`` is what to try. ``said`` is
+    the server's own message, and ``cause`` its word for it (``AlreadyExists``); both are empty without an answer.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class ReadError(ClusterError):
         everywhere: bool = False,
         lasted: bool = False,
         hint: str = "",
+        said: str = "",
+        cause: str = "",
     ) -> None:
         self.text = text
         self.asked = asked
@@ -70,6 +74,8 @@ class ReadError(ClusterError):
         self.everywhere = everywhere
         self.lasted = lasted
         self.hint = hint
+        self.said = said
+        self.cause = cause
         super().__init__(self.about(asked))
 
     def about(self, asked: str) -> str:
@@ -133,11 +139,37 @@ class Cluster:
         Raises:
             ReadError: with one sentence and the server's own message.
         """
+        return self.request("GET", path, query, deadline=deadline)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | int] | None = None,
+        *,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        deadline: Deadline | None = None,
+    ) -> Answer:
+        """One request of any method, repeated as `get` repeats: only for what may arrive twice without harm.
+
+        Args:
+            method: ``POST``, ``PUT``, ``PATCH``, ``DELETE`` or ``GET``.
+            path: where to.
+            query: its parameters.
+            body: what to send; empty for nothing.
+            content_type: what the body is.
+            deadline: a bound that may be shorter than that for one request.
+
+        Raises:
+            ReadError: as `get` does.
+        """
         bound = deadline.within(self.deadlines.request) if deadline else Deadline(self.deadlines.request)
         target = f"{path}?{urllib.parse.urlencode(query)}" if query else path
+        content = (body, content_type) if body else None
         try:
             return retry(
-                lambda: self._once(target, asked=f"GET {path}", deadline=bound),
+                lambda: self._once(target, asked=f"{method} {path}", deadline=bound, method=method, content=content),
                 retry_on=lambda error: error.pause if isinstance(error, ReadError) else None,
                 deadline=bound,
             )
@@ -179,16 +211,21 @@ class Cluster:
             if not token:
                 return kept, answer
 
-    def _once(self, target: str, *, asked: str, deadline: Deadline) -> Answer:
+    def _once(
+        self, target: str, *, asked: str, deadline: Deadline, method: str = "GET", content: tuple[bytes, str] | None = None
+    ) -> Answer:
         import urllib3
 
         transport = self._connected(asked)
         headers = transport.headers(asked, deadline)
+        if content is not None:
+            headers["Content-Type"] = content[1]
         seconds = max(deadline.left, 0.001)
         try:
             response = transport.pool.request(
-                "GET",
+                method,
                 self.server + target,
+                body=content[0] if content else None,
                 headers=headers,
                 timeout=urllib3.Timeout(total=seconds),
                 retries=False,
@@ -239,17 +276,20 @@ class Cluster:
 
     def _refused(self, status: int, headers: Mapping[str, str], body: bytes, asked: str) -> ReadError:
         """The sentence for an answer that is none."""
-        said = f"{status}: {_message(status, headers, body)}"
+        told = _told(body)
+        message = _message(status, headers, body, told)
+        about: dict[str, Any] = {"asked": asked, "status": status, "said": message, "cause": told.reason}
+        short = f"{status}: {message[:_LONGEST_MESSAGE]}"
         if status == _UNAUTHORIZED:
             text = (
-                f"the API server {self.server} does not accept the credentials of context {self.context} ({said}): they are expired or "
+                f"the API server {self.server} does not accept the credentials of context {self.context} ({short}): they are expired or "
                 f"invalid, log in again, then try: {self._chosen.kubectl} auth whoami"
             )
-            return ReadError(text, asked=asked, status=status, everywhere=True)
+            return ReadError(text, everywhere=True, **about)
         if status in _PASSING:
-            return ReadError(f"the API server answered {{asked}} with {said}", asked=asked, status=status, pause=_retry_after(headers))
+            return ReadError(f"the API server answered {{asked}} with {short}", pause=_retry_after(headers), **about)
         words = {403: "not permitted", 404: "not found", _GONE: "the list expired while it was read"}
-        return ReadError(f"{words.get(status, 'the API server refused')}: {{asked}} ({said})", asked=asked, status=status)
+        return ReadError(f"{words.get(status, 'the API server refused')}: {{asked}} ({short})", **about)
 
 
 class _Transport:
@@ -357,7 +397,16 @@ def _lasting(gave_up: GaveUp) -> ReadError:
         more = f"; it asks to wait {gave_up.asked:g} s, the deadline is {_seconds(gave_up.seconds)} s"
     else:
         more = f", tried {gave_up.tries} times until the deadline of {_seconds(gave_up.seconds)} s" if gave_up.tries > 1 else ""
-    return ReadError(f"{last.text}{more}", asked=last.asked, status=last.status, everywhere=last.everywhere, lasted=True, hint=last.hint)
+    return ReadError(
+        f"{last.text}{more}",
+        asked=last.asked,
+        status=last.status,
+        everywhere=last.everywhere,
+        lasted=True,
+        hint=last.hint,
+        said=last.said,
+        cause=last.cause,
+    )
 
 
 def _seconds(value: float) -> str:
@@ -366,15 +415,22 @@ def _seconds(value: float) -> str:
 
 class _Status(msgspec.Struct):
     message: str = ""
+    reason: str = ""
 
 
-def _message(status: int, headers: Mapping[str, str], body: bytes) -> str:
-    """The server's own words, on one line; HTML of a proxy in between says nothing that helps."""
+def _told(body: bytes) -> _Status:
+    """The server's own words; none where the answer is not the server's."""
     try:
-        said = msgspec.json.decode(body, type=_Status).message
+        return msgspec.json.decode(body, type=_Status)
     except msgspec.MsgspecError:
-        said = body.decode(errors="replace") if headers.get("Content-Type", "").startswith("text/plain") else ""
-    line = " ".join(said.split())[:_LONGEST_MESSAGE]
+        return _Status()
+
+
+def _message(status: int, headers: Mapping[str, str], body: bytes, told: _Status) -> str:
+    """The message on one line; HTML of a proxy in between says nothing that helps."""
+    plain = headers.get("Content-Type", "").startswith("text/plain")
+    said = told.message or (body.decode(errors="replace") if plain else "")
+    line = " ".join(said.split())[:_LONGEST_SAID]
     if line:
         return line
     import http

@@ -43,9 +43,11 @@ class Kubeconfig:
     @property
     def kubectl(self) -> str:
         """What to type for the same cluster: kubectl and its options."""
-        if not self.files:
-            return "kubectl"
-        return f"kubectl{f' --kubeconfig={self.option}' if self.option else ''} --context={self.context}"
+        return _kubectl(self.option, self.context) if self.files else "kubectl"
+
+
+def _kubectl(option: str, context: str) -> str:
+    return f"kubectl{f' --kubeconfig={option}' if option else ''} --context={context}"
 
 
 def choose(option: Path | str | None, context: str | None, environ: Mapping[str, str] | None = None) -> Kubeconfig:
@@ -186,7 +188,7 @@ class _Merged:
             said = f" ({' '.join(hint.split())[:200]})" if isinstance(hint, str) and hint.strip() else ""
             raise ClusterError(
                 f"{self.origin}: context {context!r} logs in with the command {command!r}, which is not on the PATH; "
-                f"install it{said}, then try: kubectl --context={context} auth whoami"
+                f"install it{said}, then try: {_kubectl(self.option, context)} auth whoami"
             )
         return command
 

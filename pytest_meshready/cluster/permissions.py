@@ -1,7 +1,7 @@
 """The rights that a run needs, exactly: derived from the same rows that `pytest_meshready.cluster.live` reads.
 
-Nothing here asks the cluster. No read of a run with these rights is refused, and no right is given that a run does not
-use; both are shown by a test against the real API server's audit log.
+Nothing here asks the cluster. Every request of a run is one of these rights, and every right is used by one: a test
+compares them with the requests that arrive at a server.
 """
 
 from __future__ import annotations

@@ -148,6 +148,8 @@ class Reader:
         try:
             result = self._fetch(ask)
         except ReadError as error:
+            if error.lasted and not error.everywhere and self._deadline.left <= 0:
+                return self._late(ask)  # it was left too little time to say anything about the server
             self._note(error, before)
             if error.status == _NOT_FOUND:
                 return self._not_found(ask, error)
@@ -219,9 +221,8 @@ class Reader:
                 self._waiting[ask] = None
             else:
                 self._waiting.pop(ask, None)
-            longest = next(iter(self._waiting), None)
-        if self._progress is not None:
-            self._progress(str(longest or ""))
+            if self._progress is not None:
+                self._progress(str(next(iter(self._waiting), "")))
 
 
 def _named(ask: Ask, answer: Answer) -> Result:

@@ -116,7 +116,9 @@ class _Survey:
         self.unknown: list[Unknown] = []
 
     def of(self, workload: Workload) -> Iterator[PortState]:
-        """The states of the ports of one workload."""
+        """The states of the ports of one workload; pods that have ended answer nobody and leave no template to go by."""
+        if not workload.pods and (workload.from_pod or workload.kind in BATCH):
+            return
         found: dict[_Key, _State] = {}
         for pod in workload.pods:
             self._add(found, workload, pod, self._cover(pod))

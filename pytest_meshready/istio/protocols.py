@@ -213,8 +213,10 @@ class _Leads:
 
 
 def _kinds(workload: Workload) -> Iterable[Pod]:
-    """One pod of each label set, which pods of one template share; the template where there are no pods."""
+    """One pod of each label set, which pods of one template share; the owner's template where there are no pods."""
     if not workload.pods:
+        if workload.from_pod:
+            return ()
         return (Pod(metadata=workload.template.metadata, spec=workload.template.spec),)
     return {frozenset(pod.metadata.labels.items()): pod for pod in workload.pods}.values()
 

@@ -82,7 +82,7 @@ class ServerMode:
     def why(self) -> str:
         """``by PeerAuthentication payments/default``, or that nothing said otherwise."""
         if self.by is None:
-            return "by Istio's default, because no PeerAuthentication sets a mode"
+            return "by Istio's default (no PeerAuthentication sets a mode)"
         return f"by {_named(self.by)}"
 
 

@@ -46,6 +46,7 @@ def build(facts: RunFacts, lines: Sequence[Line], sections: Sequence[Section], r
         left_behind=tuple(sorted(facts.left_behind)),
         not_permitted=_not_permitted(facts, items, by_line),
         waivers=_waivers(facts, decided),
+        findings=tuple(_finding(finding) for finding in facts.findings),
     )
     code = exit_code(facts.pytest_exit, readiness, go_live=facts.go_live)
     return msgspec.structs.replace(readiness, run=msgspec.structs.replace(readiness.run, exit_code=code))

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pytest_meshready.checklist.lines import Phase
 from pytest_meshready.report.waivers import Waiver
-from pytest_meshready.results import Part, Severity, Unknown
+from pytest_meshready.results import Finding, Part, Severity, Unknown
 
 PhaseSource = Literal["option", "config", "guess"]
 Source = Literal["cluster", "manifests", "snapshot", "lab"]
@@ -69,6 +69,7 @@ class RunFacts:
         team_passed: tests of the team that decide no line and passed.
         team_failed: tests of the team that decide no line and failed.
         left_behind: objects of this run that are still in the cluster.
+        findings: what is to be said of the run itself, and of no line.
         pytest_exit: pytest's own exit code.
     """
 
@@ -102,6 +103,7 @@ class RunFacts:
     team_passed: int = 0
     team_failed: int = 0
     left_behind: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     pytest_exit: int = 0
 
     @property

@@ -75,6 +75,7 @@ def render(readiness: Readiness) -> str:
         _unverified(readiness),
         _rights(readiness),
         _waivers(readiness),
+        _about(readiness),
         _left_behind(readiness),
         _lines(readiness),
         _footer(readiness),
@@ -243,6 +244,12 @@ def _waivers(readiness: Readiness) -> Html:
     )
     head = el("tr", *(el("th", word) for word in ("line", "why", "who", "until", "in this run")))
     return join((el("h2", "Waivers"), el("div", el("table", el("thead", head), el("tbody", *rows)), cls="card scroll")))
+
+
+def _about(readiness: Readiness) -> Html:
+    if not readiness.findings:
+        return Html("")
+    return join((el("h2", "About this run"), el("div", *(_finding(finding) for finding in readiness.findings), cls="card")))
 
 
 def _left_behind(readiness: Readiness) -> Html:

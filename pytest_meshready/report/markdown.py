@@ -173,6 +173,8 @@ def _rest(readiness: Readiness) -> str:
     team = readiness.team_tests
     if team.passed or team.failed:
         blocks.append(f"Own tests beside the checklist: {team.passed} passed, {team.failed} failed.")
+    if readiness.findings:
+        blocks.append("\n\n".join(["## About this run", *(_finding(finding) for finding in readiness.findings)]))
     if readiness.left_behind:
         blocks.append("\n".join(["## ❌ Left behind in the cluster", "", *(f"- {code(name)}" for name in readiness.left_behind)]))
     return "\n\n".join(blocks)

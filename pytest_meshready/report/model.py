@@ -195,7 +195,10 @@ class RightDoc(Doc, frozen=True, kw_only=True):
 
 
 class Readiness(Doc, frozen=True, kw_only=True):
-    """The whole report. ``verdict_text`` is the verdict as it is shown, with what qualifies it."""
+    """The whole report.
+
+    ``verdict_text`` is the verdict as it is shown, with what qualifies it; ``findings`` are about the run itself.
+    """
 
     schema_version: Literal[1]
     verdict: Word
@@ -208,6 +211,7 @@ class Readiness(Doc, frozen=True, kw_only=True):
     not_permitted: tuple[RightDoc, ...]
     verdict_text: str = ""
     waivers: tuple[WaiverDoc, ...] = ()
+    findings: tuple[FindingDoc, ...] = ()
 
 
 def dumps(readiness: Readiness) -> bytes:

@@ -60,14 +60,14 @@ def header(facts: RunFacts, *, width: int = 80) -> list[str]:
     """What this run is about, before anything runs: cluster, namespace, mesh, phase and who decided it."""
     origins = {"cluster": "the cluster of this pod", "manifests": "manifests", "snapshot": "a saved snapshot", "lab": "the lab"}
     where = facts.context or origins[facts.source]
-    kubernetes = f" (Kubernetes {facts.kubernetes_version})" if facts.kubernetes_version else ""
     revision = f" (revision {facts.istio_revision})" if facts.istio_revision else ""
     guess = f"guessed: {facts.phase_because}" if facts.phase_because else "guessed"
     decided = {"option": "--mesh-phase", "config": facts.phase_because or "meshready.toml"}.get(facts.phase_source, guess)
     said = [
-        f"meshready: namespace {facts.namespace} on {where}{kubernetes}",
-        f"Istio {facts.istio_version}{revision}" if facts.istio_version else "no Istio version found",
+        f"meshready: namespace {facts.namespace} on {where}",
         f"phase {facts.phase} ({decided})",
+        f"Kubernetes {facts.kubernetes_version.removeprefix('v')}" if facts.kubernetes_version else "Kubernetes version not read",
+        f"Istio {facts.istio_version}{revision}" if facts.istio_version else "no Istio version found",
         *([f"from {origins[facts.source]}"] if facts.context and facts.source != "cluster" else []),
         *(["read-only"] if facts.read_only else []),
         *(["final approval"] if facts.go_live else []),
@@ -289,7 +289,7 @@ class _Page:
             self.text(f"{waiver.item} by {waiver.who} ({waiver.reason}): {waiver.note}", indent=2)
 
     def run(self) -> None:
-        """Changed severities, the team's own tests, and what is still in the cluster."""
+        """Changed severities, the team's own tests, what was noticed about the run, and what is still in the cluster."""
         changed = [item for item in self.readiness.items if item.severity_changed_from]
         team, left = self.readiness.team_tests, self.readiness.left_behind
         if changed or team.passed or team.failed:
@@ -301,6 +301,9 @@ class _Page:
             self.text(
                 f"own tests beside the checklist: {team.passed} passed, {team.failed} failed", indent=2, style="red" if team.failed else ""
             )
+        if self.readiness.findings:
+            self.heading("ABOUT THIS RUN", "yellow")
+            self.findings(self.readiness.findings)
         if left:
             self.heading(f"LEFT BEHIND IN THE CLUSTER: {len(left)}", "red")
             for name in left:

@@ -1,4 +1,4 @@
-"""Runs of pytest inside pytest, on a snapshot of a small healthy mesh: no cluster is needed to see how pytest behaves."""
+"""Runs of pytest inside pytest, on a recorded snapshot of the healthy shop: no cluster is needed to see how pytest behaves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from pytest_meshready.cluster.snapshot import Snapshot, encode
-from tests.unit import builders
+
+#: The healthy shop, recorded from the real cluster.
+SHOP = Path(__file__).parents[1] / "data/shop.json"
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,7 @@ class Mesh:
     def collected(self, *args: str) -> list[str]:
         """The node ids that ``--collect-only`` prints."""
         result = self.pytester.runpytest_inprocess(*self.options(), "--collect-only", "-q", *args)
-        return [line for line in result.outlines if "::" in line]
-
-
-def shop(**fields: Any) -> Snapshot:
-    """A small healthy mesh: one meshed Deployment of two replicas with all that the checklist asks of it."""
-    deployment = builders.deployment("orders")
-    fields.setdefault("deployments", (deployment,))
-    fields.setdefault("pods", builders.pods_of(deployment))
-    fields.setdefault("services", (builders.service("orders"),))
-    fields.setdefault("peerauthentications", (builders.peerauthentication(mode="STRICT"),))
-    return builders.snapshot(**fields)
+        return [line for line in result.outlines if "::" in line and not line.startswith("meshready: ")]
 
 
 def items(readiness: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -63,7 +55,7 @@ def items(readiness: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def mesh(pytester: pytest.Pytester) -> Mesh:
     """A team's empty project beside a healthy mesh."""
     path = pytester.path / "mesh-snapshot.json"
-    path.write_bytes(encode(shop()))
+    path.write_bytes(SHOP.read_bytes())
     return Mesh(pytester, path)
 
 

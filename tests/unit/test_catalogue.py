@@ -12,6 +12,20 @@ from pytest_meshready.checklist.catalogue import CatalogueError
 from pytest_meshready.checklist.lines import Line, Phase
 from pytest_meshready.checklist.shipped import shipped_tests
 from pytest_meshready.cluster.resources import RESOURCES
+from pytest_meshready.istio import (
+    availability,
+    controlplane,
+    disruption,
+    election,
+    injection,
+    mtls,
+    namespaces,
+    probes,
+    protocols,
+    restarts,
+    servermodes,
+    sidecars,
+)
 from pytest_meshready.results import Part, Severity
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +137,29 @@ def test_what_lines_read_can_be_read() -> None:
         assert set(line.reads) <= set(RESOURCES), line.id
         assert set(line.rights) <= set(loaded.bundles), line.id
         assert len(set(line.reads)) == len(line.reads), line.id
+
+
+def test_lines_read_what_their_rules_read() -> None:
+    """The keys in `reads`, from which follow requests and rights, are those that the rule of the line names."""
+    probe_reads = {*probes.READS, *servermodes.READS}
+    rules = {
+        "1.1.3": protocols.READS,
+        "1.1.4": namespaces.READS,
+        "2.2.1": disruption.READS,
+        "2.2.2": probe_reads,
+        "2.2.3": probe_reads,
+        "3.1.4": availability.READS,
+        "3.2.1": controlplane.READS,
+        "3.2.2": restarts.READS,
+        "3.2.3": election.READS,
+        "4.1.2": injection.LABEL_READS,
+        "4.1.3": injection.CLUSTER_READS,
+        "4.2.1": sidecars.READS,
+        "7.1.1": mtls.READS,
+        "7.2.3": mtls.READS,
+        "11.1.1": mtls.READS,
+    }
+    assert {line.id: set(line.reads) for line in catalogue.load().lines if line.reads} == {id_: set(reads) for id_, reads in rules.items()}
 
 
 def test_the_lines_that_read_are_those_with_a_shipped_test() -> None:

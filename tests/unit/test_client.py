@@ -186,7 +186,7 @@ def test_a_list_comes_in_pages(api: Api, cluster: Cluster) -> None:
     api.lists[PODS] = pods(1201)
     kept, answer = cluster.pages(PODS, names)
     assert [len(page) for page in kept] == [500, 500, 201]
-    assert sum(kept, []) == [f"pod-{number}" for number in range(1201)]
+    assert [name for names_ in kept for name in names_] == [f"pod-{number}" for number in range(1201)]
     assert [request.query for request in api.requests] == [
         {"limit": "500"},
         {"limit": "500", "continue": "500"},
@@ -220,7 +220,7 @@ def test_a_list_that_expires_again_is_given_up(api: Api, cluster: Cluster) -> No
 # --- which cluster ---
 
 
-def choose(option: Path | None = None, context: str | None = None, **environ: str) -> kubeconfig.Kubeconfig:
+def choose(option: Path | None = None, context: str | None = None, /, **environ: str) -> kubeconfig.Kubeconfig:
     return kubeconfig.choose(option, context, {"HOME": "/nonexistent", "PATH": os.environ["PATH"], **environ})
 
 
@@ -293,9 +293,15 @@ def test_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("contexts: [", r"^--mesh-kubeconfig=.*config is not YAML \(line \d\); wanted a kubeconfig$"),
         ("- a\n", r"config is no kubeconfig: wanted a mapping with clusters, users and contexts$"),
         ("", r"config is no kubeconfig"),
-        ("contexts: []\n", r"has no current context; choose one with --mesh-context=NAME, it has none \(see: kubectl config get-contexts\)$"),
+        (
+            "contexts: []\n",
+            r"has no current context; choose one with --mesh-context=NAME, it has none \(see: kubectl config get-contexts\)$",
+        ),
         ("current-context: x\n", r"its current context 'x' does not exist, it has none; give --mesh-context=NAME$"),
-        ("current-context: x\ncontexts: [{name: x, context: {cluster: y}}]", r"context 'x' refers to cluster 'y', which is not defined there"),
+        (
+            "current-context: x\ncontexts: [{name: x, context: {cluster: y}}]",
+            r"context 'x' refers to cluster 'y', which is not defined there",
+        ),
         ("current-context: x\ncontexts: [{name: x, context: null}]", r"context 'x' refers to cluster None, which is not defined there"),
         (
             "current-context: x\ncontexts: [{name: x, context: {cluster: y}}]\nclusters: [{name: y, cluster: {}}]",
@@ -357,12 +363,14 @@ def credential(token: str, expires: str = "") -> str:
 
 def test_a_missing_plugin_is_named_before_anything_is_sent(tmp_path: Path) -> None:
     """The command is looked for on the PATH, and the kubeconfig's own hint is passed on."""
-    path = write_kubeconfig(tmp_path / "config", {"eks": "https://e.example"}, user=exec_user("no-such-login", installHint="brew install\n it"))
+    path = write_kubeconfig(
+        tmp_path / "config", {"eks": "https://e.example"}, user=exec_user("no-such-login", installHint="brew install\n it")
+    )
     with pytest.raises(ClusterError) as caught:
         choose(path)
     assert str(caught.value) == (
         f"--mesh-kubeconfig={path}: context 'eks' logs in with the command 'no-such-login', which is not on the PATH; "
-        "install it (brew install it), then try: kubectl --context=eks auth whoami"
+        f"install it (brew install it), then try: kubectl --kubeconfig={path} --context=eks auth whoami"
     )
 
 
@@ -370,7 +378,10 @@ def test_a_plugin_gives_the_token_and_is_asked_again_when_it_expired(api: Api, t
     """Credentials are asked for before every request, so a token that expired is renewed."""
     api.objects["/livez"] = b"ok"
     count = tmp_path / "count"
-    plugin = script(tmp_path, f"echo x >> {count}\ncat <<END\n{credential('TOKEN', '2020-01-01T00:00:00Z')}\nEND".replace("TOKEN", f"t$(wc -l < {count})"))
+    plugin = script(
+        tmp_path,
+        f"echo x >> {count}\ncat <<END\n{credential('TOKEN', '2020-01-01T00:00:00Z')}\nEND".replace("TOKEN", f"t$(wc -l < {count})"),
+    )
     cluster = connect(api.kubeconfig(tmp_path, exec_user(plugin)), None, Deadlines())
     cluster.get("/livez")
     first = len(count.read_text().split())

@@ -71,7 +71,9 @@ def test_what_is_no_list_is_one_sentence(body: bytes) -> None:
 def test_a_single_object() -> None:
     """One object is read as one of a list is, with nulls, with an odd shape, or not at all."""
     row = RESOURCES["namespaces"]
-    assert decode.single(b'{"metadata":{"name":"payments","labels":null}}', row) == objects.Namespace(metadata=objects.Metadata(name="payments"))
+    assert decode.single(b'{"metadata":{"name":"payments","labels":null}}', row) == objects.Namespace(
+        metadata=objects.Metadata(name="payments")
+    )
     assert isinstance(decode.single(b'{"metadata":{"name":"payments","labels":7}}', row), Unreadable)
     with pytest.raises(decode.DecodeError, match="the answer is no JSON"):
         decode.single(b"<html>", row)
@@ -115,7 +117,9 @@ def test_free_text_in_the_state_of_containers_is_dropped() -> None:
     state = {"terminated": {"reason": "Error", "message": "s3cret", "exitCode": 1}}
     item = pod()
     item["status"] = {
-        "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "s3cret"}}, "lastState": state}],
+        "containerStatuses": [
+            {"name": "app", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "s3cret"}}, "lastState": state}
+        ],
         "initContainerStatuses": [{"name": "istio-init", "state": state}],
         "conditions": [
             {"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available"},
@@ -189,7 +193,10 @@ def test_a_policy_keeps_its_shape_and_loses_the_headers_it_wants() -> None:
 @pytest.mark.parametrize("row", RESOURCES.values(), ids=RESOURCES)
 def test_no_kind_keeps_an_annotation_that_is_not_istios(row: Resource) -> None:
     """Every kind that is read has its annotations filtered."""
-    item = {"metadata": {"name": "x", "annotations": {"example.com/password": "s3cret", "istio.io/rev": "default"}}, "data": {"a": "s3cret"}}
+    item = {
+        "metadata": {"name": "x", "annotations": {"example.com/password": "s3cret", "istio.io/rev": "default"}},
+        "data": {"a": "s3cret"},
+    }
     (found,) = page(item, row=row).items
     assert "s3cret" not in repr(found)
     assert "istio.io/rev" in repr(found)

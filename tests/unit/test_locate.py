@@ -51,7 +51,7 @@ def chosen(planes: list[ControlPlane], labels: dict[str, str] | None = None, **o
 
 
 def test_the_default_installation() -> None:
-    """istioctl install makes the injector's webhook, deactivated, and the tag ``default`` that replaced it: one control plane."""
+    """A fresh installation has the injector's webhook, deactivated, and the tag ``default`` that replaced it: one control plane."""
     found = locate.control_planes(
         [
             configuration("istio-sidecar-injector", selector=NEVER),
@@ -141,40 +141,22 @@ def test_options_choose_first() -> None:
     assert chosen(both, injected, istio_namespace="istio-system", revision="1-30").plane == both[0]
 
 
+BOTH = "istio-system/1-30 (tags default) and mesh/1-31"
+CHOOSE = f"Istio's control planes are {BOTH}; choose with --mesh-revision=1-30 or --mesh-revision=1-31"
+
+
 @pytest.mark.parametrize(
     ("labels", "options", "problem"),
     [
-        (
-            {},
-            {},
-            "namespace payments has neither label istio-injection=enabled nor istio.io/rev, and there is more than one: "
-            "Istio's control planes are istio-system/1-30 (tags default) and mesh/1-31; "
-            "choose with --mesh-revision=1-30 or --mesh-revision=1-31",
-        ),
-        (
-            None,
-            {},
-            "the labels of namespace payments could not be read, and there is more than one: "
-            "Istio's control planes are istio-system/1-30 (tags default) and mesh/1-31; "
-            "choose with --mesh-revision=1-30 or --mesh-revision=1-31",
-        ),
+        ({}, {}, f"namespace payments has neither label istio-injection=enabled nor istio.io/rev, and there is more than one: {CHOOSE}"),
+        (None, {}, f"the labels of namespace payments could not be read, and there is more than one: {CHOOSE}"),
         (
             {"istio.io/rev": "gone"},
             {},
-            "namespace payments has label istio.io/rev=gone, and of the control planes none has this revision or tag: "
-            "Istio's control planes are istio-system/1-30 (tags default) and mesh/1-31; "
-            "choose with --mesh-revision=1-30 or --mesh-revision=1-31",
+            f"namespace payments has label istio.io/rev=gone, and of the control planes none has this revision or tag: {CHOOSE}",
         ),
-        (
-            {},
-            {"revision": "gone"},
-            "--mesh-revision=gone: no such revision or tag, there is istio-system/1-30 (tags default) and mesh/1-31",
-        ),
-        (
-            {},
-            {"istio_namespace": "gone"},
-            "--mesh-istio-namespace=gone: no injector webhook leads there, only to istio-system/1-30 (tags default) and mesh/1-31",
-        ),
+        ({}, {"revision": "gone"}, f"--mesh-revision=gone: no such revision or tag, there is {BOTH}"),
+        ({}, {"istio_namespace": "gone"}, f"--mesh-istio-namespace=gone: no injector webhook leads there, only to {BOTH}"),
     ],
 )
 def test_who_cannot_choose_says_what_to_type(labels: dict[str, str] | None, options: dict[str, str], problem: str) -> None:
@@ -186,8 +168,8 @@ def test_two_of_the_same_revision_are_told_apart_by_namespace() -> None:
     """The option to type is the one that decides."""
     choice = chosen([plane("default", "a"), plane("default", "b")], {"istio-injection": "enabled"})
     assert choice.problem == (
-        "namespace payments has label istio-injection=enabled, which fits more than one: Istio's control planes are a/default and b/default; "
-        "choose with --mesh-istio-namespace=a or --mesh-istio-namespace=b"
+        "namespace payments has label istio-injection=enabled, which fits more than one: "
+        "Istio's control planes are a/default and b/default; choose with --mesh-istio-namespace=a or --mesh-istio-namespace=b"
     )
 
 
@@ -201,7 +183,9 @@ def test_no_istio_at_all() -> None:
 
 def test_webhooks_that_could_not_be_read() -> None:
     """Without the right to list webhooks the option is believed; without it the missing right is named."""
-    refusal = Refusal(key="mutatingwebhookconfigurations", verb="list", resource="m", status=403, reason="not permitted: list webhooks (403: no)")
+    refusal = Refusal(
+        key="mutatingwebhookconfigurations", verb="list", resource="m", status=403, reason="not permitted: list webhooks (403: no)"
+    )
     given = locate.choose([], namespace="payments", labels={}, istio_namespace="mesh", revision="1-31", unread=refusal)
     assert given.plane == plane("1-31", "mesh")
     assert locate.choose([], namespace="payments", labels={}, istio_namespace="mesh", unread=refusal).plane == plane("default", "mesh")

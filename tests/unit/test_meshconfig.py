@@ -74,7 +74,8 @@ def test_the_rest_of_the_mesh() -> None:
     """Settings that the shop does not have."""
     found = mesh(
         "enableAutoMtls: false\ntrustDomainAliases: [old.example, 7]\nconnectTimeout: 10s\ndefaultHttpRetryPolicy: {attempts: 0}\n"
-        "discoverySelectors: [{matchLabels: {mesh: 'on'}}, {matchExpressions: [{key: env, operator: In, values: [prod]}], matchLabels: null}]"
+        "discoverySelectors: [{matchLabels: {mesh: 'on'}}, "
+        "{matchExpressions: [{key: env, operator: In, values: [prod]}], matchLabels: null}]"
     )
     assert found.enable_auto_mtls is False
     assert found.trust_domain_aliases == ("old.example", "7")
@@ -94,7 +95,9 @@ def test_an_empty_mesh_has_istios_defaults(text: str) -> None:
 
 def test_odd_values_count_as_not_set() -> None:
     """A value of the wrong type does not break the reading of the others."""
-    found = mesh("trustDomain: [a]\nenableTracing: 'yes'\nenableAutoMtls: 'True'\nextensionProviders: {}\ndefaultConfig: 7\nrootNamespace: mesh")
+    found = mesh(
+        "trustDomain: [a]\nenableTracing: 'yes'\nenableAutoMtls: 'True'\nextensionProviders: {}\ndefaultConfig: 7\nrootNamespace: mesh"
+    )
     assert found == MeshConfig(root_namespace="mesh", enable_auto_mtls=True)
 
 
@@ -105,11 +108,18 @@ def test_secrets_of_the_mesh_stay_behind() -> None:
         defaultConfig:
           proxyMetadata: {TOKEN: s3cret, ISTIO_META_DNS_CAPTURE: "true"}
           caCertificatesPem: [s3cret]
-          tracing: {lightstep: {address: "collector:443", accessToken: s3cret}, tlsSettings: {privateKey: s3cret}, customTags: {a: {literal: {value: s3cret}}}}
+          tracing:
+            lightstep: {address: "collector:443", accessToken: s3cret}
+            tlsSettings: {privateKey: s3cret}
+            customTags: {a: {literal: {value: s3cret}}}
           envoyMetricsService: {address: a, tlsSettings: {sni: s3cret}}
         extensionProviders:
         - name: otel
-          opentelemetry: {service: otel.example, port: 4317, http: {path: /v1, headers: [{name: authorization, value: s3cret}]}, initialMetadata: s3cret}
+          opentelemetry:
+            service: otel.example
+            port: 4317
+            http: {path: /v1, headers: [{name: authorization, value: s3cret}]}
+            initialMetadata: s3cret
         - name: ext
           envoyExtAuthzHttp: {service: auth.example, port: 80, failOpen: true, headersToUpstreamOnAllow: [s3cret]}
         - name: log
@@ -136,7 +146,10 @@ def test_secrets_of_the_mesh_stay_behind() -> None:
         ("a: [s3cret", "its key mesh is not YAML (line "),
         ("- s3cret", "its key mesh is a list instead of a mapping"),
         ("s3cret", "its key mesh is a str instead of a mapping"),
-        ("discoverySelectors: [{matchLabels: s3cret}]", "its key mesh has a discoverySelectors that cannot be understood (Expected `object`, got `str`"),
+        (
+            "discoverySelectors: [{matchLabels: s3cret}]",
+            "its key mesh has a discoverySelectors that cannot be understood (Expected `object`, got `str`",
+        ),
         ("&a [*a]", "its key mesh is not YAML"),
     ],
 )
@@ -158,8 +171,8 @@ def test_absent_keys_are_sentences() -> None:
 def test_the_injector_of_the_shop() -> None:
     """What istioctl install writes is read: the policy from ``config``, the rest from ``values``."""
     found = injector(
-        "defaultTemplates: [sidecar]\npolicy: enabled\nalwaysInjectSelector:\n  []\nneverInjectSelector:\n  []\ninjectedAnnotations:\ntemplates:\n"
-        "  sidecar: |\n    {{- define }}\n",
+        "defaultTemplates: [sidecar]\npolicy: enabled\nalwaysInjectSelector:\n  []\nneverInjectSelector:\n  []\n"
+        "injectedAnnotations:\ntemplates:\n  sidecar: |\n    {{- define }}\n",
         **{
             "global": {
                 "hub": "docker.io/istio",
@@ -189,7 +202,9 @@ def test_the_injector_of_the_shop() -> None:
 
 def test_selectors_and_older_values() -> None:
     """Selectors are read from ``config``; before Istio 1.23 the CNI switch was ``istio_cni``."""
-    found = injector("neverInjectSelector: [{matchLabels: {job: batch}}]\nalwaysInjectSelector: [{matchLabels: {a: b}}]", istio_cni={"enabled": True})
+    found = injector(
+        "neverInjectSelector: [{matchLabels: {job: batch}}]\nalwaysInjectSelector: [{matchLabels: {a: b}}]", istio_cni={"enabled": True}
+    )
     assert found.never_inject_selector == (LabelSelector(match_labels={"job": "batch"}),)
     assert found.always_inject_selector == (LabelSelector(match_labels={"a": "b"}),)
     assert found.cni_enabled

@@ -449,9 +449,15 @@ WAIVER = '[[waiver]]\nitem = "2.2.1"\nreason = "r"\nwho = "w"\nexpires = 2027-01
             '[[sidecar_exception]]\nworkload = "w"',
             "meshready.toml: [[sidecar_exception]] number 1 has no reason; it needs workload, reason",
         ),
-        ("[deadlines]\nrequest = -1", "meshready.toml: request in [deadlines] is -1; it must be a positive number, such as 10"),
-        ("[deadlines]\nsnapshot = true", "meshready.toml: snapshot in [deadlines] is True; it must be a positive number, such as 60"),
-        ("[deadlines]\nsnapshot = inf", "meshready.toml: snapshot in [deadlines] is inf; it must be a positive number, such as 60"),
+        ("[deadlines]\nrequest = -1", "meshready.toml: request in [deadlines] is -1; it must be a positive number of seconds, such as 10"),
+        (
+            "[deadlines]\nsnapshot = true",
+            "meshready.toml: snapshot in [deadlines] is True; it must be a positive number of seconds, such as 60",
+        ),
+        (
+            "[deadlines]\nsnapshot = inf",
+            "meshready.toml: snapshot in [deadlines] is inf; it must be a positive number of seconds, such as 60",
+        ),
         ("[deadlines]\nlist = 5", "meshready.toml: unknown key 'list' in [deadlines]; choose one of request, snapshot"),
     ],
 )

@@ -354,8 +354,8 @@ def test_ready_needs_no_next_command() -> None:
 def test_the_header_names_cluster_namespace_mesh_phase_and_who_decided() -> None:
     """Before anything runs."""
     assert terminal.header(facts(read_only=True)) == [
-        "meshready: namespace payments on shop-admin@shop (Kubernetes 1.34.1),",
-        "  Istio 1.30.3 (revision default), phase strict (--mesh-phase), read-only",
+        "meshready: namespace payments on shop-admin@shop, phase strict (--mesh-phase),",
+        "  Kubernetes 1.34.1, Istio 1.30.3 (revision default), read-only",
     ]
 
 
@@ -366,7 +366,7 @@ def test_the_header_names_cluster_namespace_mesh_phase_and_who_decided() -> None
         ({"phase_source": "guess", "phase_because": "every workload is STRICT"}, "phase strict (guessed: every workload is STRICT)"),
         ({"phase_source": "guess"}, "phase strict (guessed)"),
         ({"istio_version": ""}, "no Istio version found"),
-        ({"context": ""}, "on the cluster of this pod (Kubernetes 1.34.1)"),
+        ({"context": ""}, "on the cluster of this pod, phase strict (--mesh-phase), Kubernetes 1.34.1"),
         ({"source": "snapshot"}, "from a saved snapshot"),
         ({"source": "manifests", "context": "", "kubernetes_version": ""}, "namespace payments on manifests"),
         ({"phase": Phase.GOLIVE, "go_live": True}, "final approval"),

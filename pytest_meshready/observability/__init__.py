@@ -1,0 +1,1 @@
+"""Typed readers of what watches a mesh: Prometheus, tracing backends. They know nothing of pytest."""

@@ -134,7 +134,8 @@ class Recorder:
         return next(decision for decision in decisions if decision.status is status)
 
     def _record(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> CheckRecord:
-        parts, cause = tuple(item.stash.get(PARTS, [])), ""
+        said: list[PartRecord] = item.stash.get(PARTS, [])
+        parts, cause = tuple(said), ""
         if not parts:
             parts, cause = _from_outcome(item, call, report)
         return CheckRecord(

@@ -161,6 +161,51 @@ def retry(call: Callable[[], _T], *, retry_on: Callable[[Exception], float | Non
     )(call)
 
 
+def until(look: Callable[[], _T | None], *, every: float, deadline: Deadline) -> _T | None:
+    """What ``look`` returns as soon as that is not None, asked again and again; None where the deadline passed first.
+
+    Args:
+        look: the question; it is asked at least once, and for the last time when the deadline has come.
+        every: seconds between two questions.
+        deadline: the bound.
+
+    Raises:
+        Exception: whatever ``look`` raised.
+    """
+    while True:
+        last = deadline.passed
+        found = look()
+        if found is not None or last:
+            return found
+        _clock.sleep(min(every, max(deadline.left, 0.001)))
+
+
+class Repeating:
+    """Does something every so many seconds in a daemon thread, until it is stopped or says that it is over.
+
+    Args:
+        work: what to do; False ends it. It must not raise.
+        every: seconds between two times; the first is after one of these pauses.
+    """
+
+    def __init__(self, work: Callable[[], bool], *, every: float) -> None:
+        self._work = work
+        self._every = every
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="meshready-repeating", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every):
+            if not self._work():
+                return
+
+    def stop(self, *, patience: float) -> None:
+        """Begin no further time, and wait for one that is under way, but not longer than ``patience`` seconds."""
+        self._stopped.set()
+        self._thread.join(patience)
+
+
 def bounded(call: Callable[[], _T], deadline: Deadline) -> _T:
     """What ``call`` returns, if it returns before the deadline; for code of others that has no time-out of its own.
 

@@ -15,11 +15,11 @@ import os
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -27,7 +27,10 @@ from pytest_meshready.cluster import kubeconfig
 from pytest_meshready.cluster.kubeconfig import ClusterError, Kubeconfig
 from pytest_meshready.waiting import Deadline, Deadlines, GaveUp, bounded, retry
 
-__all__ = ["Answer", "Cluster", "ClusterError", "ReadError", "connect"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Answer", "Cluster", "ClusterError", "ReadError", "Upgrade", "connect", "version"]
 
 #: Objects in one page of a list: kubectl's own number.
 PAGE = 500
@@ -81,6 +84,22 @@ class ReadError(ClusterError):
     def about(self, asked: str) -> str:
         """The sentence with other words for what was asked: ``list pods in payments`` instead of the path."""
         return self.text.replace("{asked}", asked) + (f"; {self.hint}" if self.hint else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Upgrade:
+    """A websocket to be opened: its address, the headers that log in, TLS with the client certificate, and the proxy between.
+
+    ``tls`` is None without TLS, ``server_name`` empty for the name in the address, ``proxy`` empty for none; ``bypass`` are the hosts
+    that no proxy is used for. It has no ``repr``, because it holds credentials.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    tls: ssl.SSLContext | None
+    server_name: str
+    proxy: str
+    bypass: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,10 +251,27 @@ class Cluster:
                 redirect=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._no_answer(error, asked, deadline) from error
+            raise self.no_answer(error, asked, deadline) from error
         if response.status < _REDIRECTS:
             return Answer(body=response.data, status=response.status, date=_date(response.headers.get("Date")))
-        raise self._refused(response.status, response.headers, response.data, asked)
+        raise self.refused(response.status, response.headers, response.data, asked)
+
+    def upgrade(self, path: str, query: Sequence[tuple[str, str]], *, asked: str, deadline: Deadline) -> Upgrade:
+        """What it takes to open a websocket there, as the same user; nothing is sent yet.
+
+        Args:
+            path: the path: that of ``pods/exec``.
+            query: its parameters; a name may come several times.
+            asked: the request in words, for errors.
+            deadline: a bound for renewing the credentials.
+
+        Raises:
+            ReadError: where the credentials are not to be had.
+        """
+        transport = self._connected(asked)
+        scheme, _, rest = self.server.partition("://")
+        url = f"{'ws' if scheme == 'http' else 'wss'}://{rest}{path}?{urllib.parse.urlencode(query)}"
+        return transport.upgrade(url, transport.headers(asked, deadline))
 
     def _connected(self, asked: str) -> _Transport:
         """The pool and the credentials, loaded on first use and once: a plugin may ask somebody to log in."""
@@ -255,7 +291,7 @@ class Cluster:
                 raise ReadError(self._trouble, asked=asked, everywhere=True)
             return self._transport
 
-    def _no_answer(self, error: Exception, asked: str, deadline: Deadline) -> ReadError:
+    def no_answer(self, error: Exception, asked: str, deadline: Deadline) -> ReadError:
         """The sentence for a request that no HTTP status came back for."""
         import urllib3
 
@@ -274,11 +310,11 @@ class Cluster:
         text = f"the API server {self.server} cannot be reached ({why})"
         return ReadError(text, asked=asked, pause=0.0, everywhere=True, hint=f"try: {self._chosen.kubectl} cluster-info")
 
-    def _refused(self, status: int, headers: Mapping[str, str], body: bytes, asked: str) -> ReadError:
+    def refused(self, status: int, headers: Mapping[str, str], body: bytes, asked: str) -> ReadError:
         """The sentence for an answer that is none."""
         told = _told(body)
         message = _message(status, headers, body, told)
-        about: dict[str, Any] = {"asked": asked, "status": status, "said": message, "cause": told.reason}
+        about: dict[str, Any] = {"asked": asked, "status": status, "said": message, "cause": told.reason or ""}
         short = f"{status}: {message[:_LONGEST_MESSAGE]}"
         if status == _UNAUTHORIZED:
             text = (
@@ -303,7 +339,7 @@ class _Transport:
         self._configuration = configuration
         self._chosen = chosen
         self._lock = threading.Lock()
-        self._always = {"Accept": "application/json, */*", "User-Agent": f"pytest-meshready/{_version()}"}
+        self._always = {"Accept": "application/json, */*", "User-Agent": f"pytest-meshready/{version()}"}
         if not _is_loopback(chosen.server):
             self._always["Accept-Encoding"] = "gzip"
 
@@ -322,6 +358,38 @@ class _Transport:
                 ) from error
         credentials = {item["key"]: item["value"] for item in settings.values() if item["in"] == "header" and item["value"]}
         return {**self._always, **credentials}
+
+    def upgrade(self, url: str, headers: Mapping[str, str]) -> Upgrade:
+        """A websocket with the same TLS and the same proxy as the pool."""
+        settings = self._configuration
+        return Upgrade(
+            url=url,
+            headers={name: value for name, value in headers.items() if not name.startswith("Accept")},
+            tls=_context(settings) if url.startswith("wss:") else None,
+            server_name=getattr(settings, "tls_server_name", None) or "",
+            proxy=settings.proxy or "",
+            bypass=tuple(filter(None, (settings.no_proxy or "").split(","))),
+        )
+
+
+def _context(settings: Any) -> ssl.SSLContext:  # noqa: ANN401 - untyped in some versions
+    """TLS as the kubeconfig says: whom to trust, which name to expect, what to show."""
+    import ssl
+
+    # not create_default_context: from Python 3.13 on it refuses the authorities of many clusters (VERIFY_X509_STRICT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not settings.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif settings.ssl_ca_cert or getattr(settings, "ca_cert_data", None):
+        context.load_verify_locations(cafile=settings.ssl_ca_cert, cadata=getattr(settings, "ca_cert_data", None))
+    else:
+        context.load_default_certs()
+    if settings.assert_hostname is False:
+        context.check_hostname = False
+    if settings.cert_file:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    return context
 
 
 def _load(chosen: Kubeconfig) -> _Transport:
@@ -370,7 +438,7 @@ class _Said(logging.Handler):
 
 
 @functools.cache
-def _version() -> str:
+def version() -> str:
     """This package's version, for the User-Agent; `importlib.metadata` is slow and therefore late."""
     import importlib.metadata
 
@@ -414,8 +482,8 @@ def _seconds(value: float) -> str:
 
 
 class _Status(msgspec.Struct):
-    message: str = ""
-    reason: str = ""
+    message: str | None = ""
+    reason: str | None = ""
 
 
 def _told(body: bytes) -> _Status:

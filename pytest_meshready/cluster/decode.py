@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec.structs import force_setattr, replace
 
-from pytest_meshready.cluster import objects
+from pytest_meshready.cluster import objects, objects_monitoring
 from pytest_meshready.cluster.meshconfig import clean_probers, clean_proxy_config
 from pytest_meshready.cluster.resources import Resource
 from pytest_meshready.cluster.snapshot import Unreadable
@@ -283,6 +283,13 @@ def _authorization_policy(policy: objects.AuthorizationPolicy) -> None:
                 condition.update({name: [] for name in ("values", "notValues") if name in condition})
 
 
+def _prometheus_rule(rule: objects_monitoring.PrometheusRule) -> None:
+    """Only alerts about the mesh are kept; what else a cluster alerts on is nobody's business here."""
+    _metadata(rule.metadata)
+    for group in rule.spec.groups:
+        force_setattr(group, "rules", tuple(item for item in group.rules if objects_monitoring.is_about_mesh(item)))
+
+
 def _only_metadata(item: Any) -> None:  # noqa: ANN401 - every kind has metadata
     _metadata(item.metadata)
 
@@ -297,6 +304,7 @@ _REDACTORS: dict[type, Callable[[Any], None]] = {
     objects.CronJob: _cron_job,
     objects.ConfigMap: _config_map,
     objects.AuthorizationPolicy: _authorization_policy,
+    objects_monitoring.PrometheusRule: _prometheus_rule,
 }
 
 

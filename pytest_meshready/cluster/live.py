@@ -19,7 +19,7 @@ from pytest_meshready.cluster import decode, locate, meshconfig, objects
 from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.reader import Ask, Reader, Result
 from pytest_meshready.cluster.resources import ALWAYS, RESOURCES, Scope, configmap_names
-from pytest_meshready.cluster.snapshot import ControlPlane, InjectorConfig, MeshConfig, Refusal, Snapshot, Unreadable
+from pytest_meshready.cluster.snapshot import ControlPlane, InjectorConfig, InstallValues, MeshConfig, Refusal, Snapshot, Unreadable
 from pytest_meshready.waiting import Deadline, Deadlines
 
 #: Where Istio is looked for when webhooks could not be read and no option says where.
@@ -80,6 +80,7 @@ class _Taking:
         self._taken = self._kubernetes = ""
         self._mesh: MeshConfig | None = None
         self._injector: InjectorConfig | None = None
+        self._install: InstallValues | None = None
 
     def find(self, istio_namespace: str, revision: str) -> tuple[tuple[ControlPlane, ...], locate.Choice]:
         """Look for the namespace and for its control plane."""
@@ -167,6 +168,8 @@ class _Taking:
                 self._mesh, problem = meshconfig.parse_mesh(data)
             elif position == 1:
                 self._injector, problem = meshconfig.parse_injector(data)
+            elif position == 2:
+                self._install = meshconfig.parse_values(data)
             if problem:
                 self._unreadable.append(Unreadable(key="configmaps", namespace=result.ask.namespace, name=result.ask.name, problem=problem))
 
@@ -195,6 +198,7 @@ class _Taking:
             control_plane_problem=choice.problem,
             mesh=self._mesh,
             injector=self._injector,
+            install=self._install,
             **items,
         )
 

@@ -1,5 +1,7 @@
 """What istiod was told: ConfigMap ``istio`` -> `MeshConfig`, ConfigMap ``istio-sidecar-injector`` -> `InjectorConfig`.
 
+And what the installation recorded of itself: ConfigMap ``values`` -> `InstallValues`.
+
 Only the fields that rules read are taken over, by name: tokens of tracing services, headers, certificates and the
 environment that ``proxyMetadata`` gives to proxies stay behind. What is malformed becomes a sentence, never an exception;
 the sentences never quote the text.
@@ -8,6 +10,7 @@ the sentences never quote the text.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,7 +18,7 @@ import msgspec
 
 from pytest_meshready.cluster import objects
 from pytest_meshready.cluster.objects import LabelSelector
-from pytest_meshready.cluster.snapshot import InjectorConfig, MeshConfig
+from pytest_meshready.cluster.snapshot import InjectorConfig, InstallValues, MeshConfig
 
 #: Fields of ProxyConfig (Istio's mesh/v1alpha1/proxy.proto) without anything secret; the others are not kept.
 _PROXY_CONFIG = (
@@ -59,6 +62,12 @@ _PROVIDER = (
     "logName",
 )
 
+#: Names of profiles and versions: anything else in their place is not kept, as it might be anything.
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+#: Custom samplers of a tracing provider: that there is one decides, what it is told stays behind.
+_SAMPLERS = ("dynatraceSampler",)
+
 _T = TypeVar("_T")
 
 
@@ -91,6 +100,19 @@ def parse_injector(data: Mapping[str, str]) -> tuple[InjectorConfig | None, str]
         return _injector(config, values), ""
     except Malformed as problem:
         return None, f"its key {key} {problem}"
+
+
+def parse_values(data: Mapping[str, str]) -> InstallValues | None:
+    """What the installation recorded of itself, from the data of ConfigMap ``values[-REV]``; None where it is no such record.
+
+    Nothing in the mesh depends on this record, so a broken one is as good as none.
+    """
+    try:
+        values = _mapping(_json(data.get("original-values", "")), "original-values")
+    except Malformed:
+        return None
+    profile = values.get("profile") or _inner(values, "global").get("profile")  # in this order, as the charts read it
+    return InstallValues(profile=_word(profile), compatibility_version=_word(values.get("compatibilityVersion")))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -160,6 +182,7 @@ def _mesh(config: Mapping[str, Any]) -> MeshConfig:
         default_http_retry_policy=dict(retry_policy) if isinstance(retry_policy, Mapping) else None,
         connect_timeout=_text(config.get("connectTimeout")),
         access_log_file=_text(config.get("accessLogFile")),
+        enable_prometheus_merge=_switch(config.get("enablePrometheusMerge")),
     )
 
 
@@ -169,6 +192,7 @@ def _provider(provider: Mapping[str, Any]) -> dict[str, Any]:
     for kind, settings in provider.items():
         if kind != "name" and isinstance(settings, Mapping):
             kept[str(kind)] = {key: settings[key] for key in _PROVIDER if isinstance(settings.get(key), str | int | float | bool)}
+            kept[str(kind)].update({sampler: {} for sampler in _SAMPLERS if sampler in settings})
     return kept
 
 
@@ -259,6 +283,12 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else ""
+
+
+def _word(value: object) -> str:
+    """A name of profiles or versions; empty for whatever else stands there."""
+    text = _text(value)
+    return text if _WORD.fullmatch(text) else ""
 
 
 def _switch(value: object) -> bool | None:

@@ -27,7 +27,11 @@ _NOT_FOUND = 404
 _UNAUTHORIZED = 401
 
 #: Versions to try where an older Istio does not serve v1 yet (checks.md 2.1); the fields that rules read are the same.
-OLDER_VERSIONS = {"security.istio.io": ("v1beta1",), "networking.istio.io": ("v1beta1", "v1alpha3")}
+OLDER_VERSIONS = {
+    "security.istio.io": ("v1beta1",),
+    "networking.istio.io": ("v1beta1", "v1alpha3"),
+    "gateway.networking.k8s.io": ("v1beta1", "v1alpha3", "v1alpha2"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from pytest_meshready.cluster import objects
+from pytest_meshready.cluster import objects, objects_entry, objects_monitoring, objects_telemetry
+
+from pytest_meshready.cluster import objects_traffic as traffic
 
 
 class Scope(enum.StrEnum):
@@ -51,8 +53,10 @@ def _core(key: str, type_: type[objects.Slim], scope: Scope = Scope.NAMESPACE) -
     return Resource(key=key, group="", version="v1", plural=key, type=type_, scope=scope)
 
 
-def _grouped(key: str, group: str, type_: type[objects.Slim], scope: Scope = Scope.NAMESPACE, version: str = "v1") -> Resource:
-    return Resource(key=key, group=group, version=version, plural=key, type=type_, scope=scope)
+def _grouped(
+    key: str, group: str, type_: type[objects.Slim], scope: Scope = Scope.NAMESPACE, version: str = "v1", plural: str = ""
+) -> Resource:
+    return Resource(key=key, group=group, version=version, plural=plural or key, type=type_, scope=scope)
 
 
 _ROWS = (
@@ -76,6 +80,29 @@ _ROWS = (
     _grouped("peerauthentications", "security.istio.io", objects.PeerAuthentication),
     _grouped("authorizationpolicies", "security.istio.io", objects.AuthorizationPolicy),
     _grouped("destinationrules", "networking.istio.io", objects.DestinationRule),
+    _grouped("gateways", "networking.istio.io", objects_entry.Gateway, Scope.CLUSTER),
+    _grouped("virtualservices", "networking.istio.io", objects_entry.VirtualService, Scope.CLUSTER),
+    _grouped("serviceentries", "networking.istio.io", traffic.ServiceEntry, Scope.CLUSTER),
+    _grouped("sidecars", "networking.istio.io", traffic.Sidecar),
+    _grouped("envoyfilters", "networking.istio.io", traffic.EnvoyFilter, version="v1alpha3"),
+    _grouped("wasmplugins", "extensions.istio.io", traffic.WasmPlugin, version="v1alpha1"),
+    _grouped("httproutes", "gateway.networking.k8s.io", traffic.HTTPRoute, Scope.CLUSTER),
+    _grouped("grpcroutes", "gateway.networking.k8s.io", traffic.GRPCRoute, Scope.CLUSTER),
+    _grouped("tlsroutes", "gateway.networking.k8s.io", traffic.TLSRoute, Scope.CLUSTER),
+    _grouped("tcproutes", "gateway.networking.k8s.io", traffic.TCPRoute, Scope.CLUSTER),
+    _grouped("referencegrants", "gateway.networking.k8s.io", traffic.ReferenceGrant),
+    _grouped("k8sgateways", "gateway.networking.k8s.io", traffic.K8sGateway, Scope.CLUSTER, plural="gateways"),
+    _grouped("canaries", "flagger.app", traffic.Canary, version="v1beta1"),
+    _grouped("rollouts", "argoproj.io", traffic.Rollout, version="v1alpha1"),
+    _grouped("networkchaos", "chaos-mesh.org", traffic.NetworkChaos, version="v1alpha1"),
+    _grouped("httpchaos", "chaos-mesh.org", traffic.HTTPChaos, version="v1alpha1"),
+    _grouped("podchaos", "chaos-mesh.org", traffic.PodChaos, version="v1alpha1"),
+    _grouped("stresschaos", "chaos-mesh.org", traffic.StressChaos, version="v1alpha1"),
+    _grouped("chaosengines", "litmuschaos.io", traffic.ChaosEngine, version="v1alpha1"),
+    _grouped("telemetries", "telemetry.istio.io", objects_telemetry.Telemetry),
+    _grouped("podmonitors", "monitoring.coreos.com", objects_monitoring.PodMonitor, Scope.CLUSTER),
+    _grouped("servicemonitors", "monitoring.coreos.com", objects_monitoring.ServiceMonitor, Scope.CLUSTER),
+    _grouped("prometheusrules", "monitoring.coreos.com", objects_monitoring.PrometheusRule, Scope.CLUSTER),
 )
 
 #: Every row by its key, in the order of reading.

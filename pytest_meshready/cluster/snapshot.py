@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pytest_meshready.cluster import objects
+from pytest_meshready.cluster import objects, objects_entry, objects_monitoring, objects_telemetry, objects_traffic
 from pytest_meshready.cluster.objects import LabelSelector, Slim
 from pytest_meshready.results import Unknown
 
@@ -85,6 +85,7 @@ class MeshConfig(Slim, frozen=True):
     default_http_retry_policy: dict[str, Any] | None = None
     connect_timeout: str = ""
     access_log_file: str = ""
+    enable_prometheus_merge: bool | None = None
 
 
 class InjectorConfig(Slim, frozen=True):
@@ -109,6 +110,17 @@ class InjectorConfig(Slim, frozen=True):
     exclude_inbound_ports: str = ""
 
 
+class InstallValues(Slim, frozen=True):
+    """What the person who installed Istio wrote down, from key ``original-values`` of ConfigMap ``values[-REV]`` (since 1.26).
+
+    The ConfigMap is a record: who changes it changes nothing in the mesh, and it may be older than what runs. ``profile``
+    is empty where none was named, which installs Istio's defaults. Both are a word (`meshconfig.parse_values`).
+    """
+
+    profile: str = ""
+    compatibility_version: str = ""
+
+
 class Snapshot(Slim, frozen=True, omit_defaults=False):
     """One look at a cluster. Tuples are sorted by namespace and name. See `unread` before trusting an empty one."""
 
@@ -129,6 +141,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     control_plane_problem: str = ""
     mesh: MeshConfig | None = None
     injector: InjectorConfig | None = None
+    install: InstallValues | None = None
 
     namespaces: tuple[objects.Namespace, ...] = ()
     nodes: tuple[objects.Node, ...] = ()
@@ -150,6 +163,29 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     peerauthentications: tuple[objects.PeerAuthentication, ...] = ()
     authorizationpolicies: tuple[objects.AuthorizationPolicy, ...] = ()
     destinationrules: tuple[objects.DestinationRule, ...] = ()
+    gateways: tuple[objects_entry.Gateway, ...] = ()
+    virtualservices: tuple[objects_entry.VirtualService, ...] = ()
+    serviceentries: tuple[objects_traffic.ServiceEntry, ...] = ()
+    sidecars: tuple[objects_traffic.Sidecar, ...] = ()
+    envoyfilters: tuple[objects_traffic.EnvoyFilter, ...] = ()
+    wasmplugins: tuple[objects_traffic.WasmPlugin, ...] = ()
+    httproutes: tuple[objects_traffic.HTTPRoute, ...] = ()
+    grpcroutes: tuple[objects_traffic.GRPCRoute, ...] = ()
+    tlsroutes: tuple[objects_traffic.TLSRoute, ...] = ()
+    tcproutes: tuple[objects_traffic.TCPRoute, ...] = ()
+    referencegrants: tuple[objects_traffic.ReferenceGrant, ...] = ()
+    k8sgateways: tuple[objects_traffic.K8sGateway, ...] = ()
+    canaries: tuple[objects_traffic.Canary, ...] = ()
+    rollouts: tuple[objects_traffic.Rollout, ...] = ()
+    networkchaos: tuple[objects_traffic.NetworkChaos, ...] = ()
+    httpchaos: tuple[objects_traffic.HTTPChaos, ...] = ()
+    podchaos: tuple[objects_traffic.PodChaos, ...] = ()
+    stresschaos: tuple[objects_traffic.StressChaos, ...] = ()
+    chaosengines: tuple[objects_traffic.ChaosEngine, ...] = ()
+    telemetries: tuple[objects_telemetry.Telemetry, ...] = ()
+    podmonitors: tuple[objects_monitoring.PodMonitor, ...] = ()
+    servicemonitors: tuple[objects_monitoring.ServiceMonitor, ...] = ()
+    prometheusrules: tuple[objects_monitoring.PrometheusRule, ...] = ()
 
     @property
     def root_namespace(self) -> str:

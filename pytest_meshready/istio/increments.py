@@ -14,7 +14,7 @@ from itertools import pairwise
 from pytest_meshready.cluster.objects import PeerAuthentication
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio.moments import ago, moment
-from pytest_meshready.istio.mtls_findings import shortened
+from pytest_meshready.istio.mtls_findings import shortened, shown
 from pytest_meshready.istio.namespaces import mesh_label
 from pytest_meshready.istio.ports import PortState
 from pytest_meshready.istio.servermodes import Ignored, Mode, PeerPolicies, reference, set_mode
@@ -71,7 +71,7 @@ def _without_effect(states: tuple[PortState, ...]) -> Iterator[Finding]:
             if item.wanted is Mode.STRICT and state.server.mode is not Mode.STRICT:
                 seen.setdefault(item.policy, (item, []))[1].append(state)
     for ref, (item, open_) in seen.items():
-        names = shortened(dict.fromkeys(f"{state.workload.ref.name}:{state.port}" for state in open_))
+        names = shortened(dict.fromkeys(shown(state) for state in open_))
         state = open_[0]
         yield Finding(
             code="MR723-IGNORED",

@@ -100,13 +100,12 @@ def strict_incrementally(snapshot: Snapshot, namespaces: tuple[str, ...] | None 
     if survey.nothing:
         return Judgement(unknown=survey.unknown)
     wanted = "STRICT in the end, on every port"
-    found: list[Finding] = []
+    steps = increments(snapshot, survey.states, namespaces)
+    survey.unknown += steps.unknown
+    found = list(steps.findings)
     for group in groups(state for state in survey.states if state.mode in (Mode.PERMISSIVE, Mode.DISABLE)):
         asked = group.first.gap and group.first.server.mode is Mode.STRICT
         found.append(finding(group, "MR723", Level.WARNING if asked and group.served else Level.INFO, wanted=wanted))
-    steps = increments(snapshot, survey.states, namespaces)
-    survey.unknown += steps.unknown
-    found += steps.findings
     strict = sum(1 for state in survey.states if state.mode is Mode.STRICT)
     return survey.judgement(found, "MR723", f"{survey.count(strict)} STRICT", callers_too=False)
 
@@ -131,7 +130,7 @@ def strict_everywhere(snapshot: Snapshot, exceptions: Iterable[PortException] = 
     for state in survey.states:
         if state.mode not in (Mode.STRICT, Mode.UNKNOWN):
             by_exception.setdefault(allowed.place_of(state), []).append(state)
-    found = [_not_strict(group, allowed, place) for place, states in by_exception.items() for group in groups(states)]
+    found = [_not_strict(group, allowed, place) for place, states in by_exception.items() for group in groups(states, widely=place is None)]
     found += allowed.unused(by_exception)
     survey.unknown += allowed.unknown
     survey.reached = [state for state in survey.states if not allowed.lifts(allowed.place_of(state))]
@@ -298,5 +297,5 @@ def _rows(states: Iterable[PortState]) -> list[dict[str, str]]:
             "mode": "plaintext" if group.first.gap else group.first.mode.value,
             "because": group.first.gap or ("" if group.first.mode is Mode.UNKNOWN else group.first.server.why),
         }
-        for group in groups(states)
+        for group in groups(states, widely=False)
     ]

@@ -17,9 +17,10 @@ _AT_MOST = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Ports of one workload that are in one state for one cause: they become one finding."""
+    """Ports that are in one state for one cause: they become one finding, about a workload or about what is wider than one."""
 
     states: tuple[PortState, ...]
+    wide: bool = False
 
     @property
     def first(self) -> PortState:
@@ -28,8 +29,15 @@ class Group:
 
     @property
     def workload(self) -> Workload:
-        """The workload."""
+        """The workload, or the first of several."""
         return self.first.workload
+
+    @property
+    def object(self) -> ObjectRef:
+        """What the finding is about: the workload, or else the policy that decides for all of them, or their namespace."""
+        if not self.wide:
+            return self.workload.ref
+        return self.first.server.by or ObjectRef(kind="Namespace", name=self.workload.ref.namespace)
 
     @property
     def served(self) -> bool:
@@ -39,16 +47,19 @@ class Group:
     @property
     def ports(self) -> str:
         """The ports as the subject of a sentence."""
-        numbers = sorted({state.port for state in self.states})
-        if numbers == [ANY_PORT]:
-            return "every port (none is declared)"
-        words = ("port" if len(numbers) == 1 else "ports") + f" {', '.join(map(str, numbers))}"
-        return words if self.served else f"{words} (nothing is known to serve {'it' if len(numbers) == 1 else 'them'})"
+        if self.wide:
+            words = shortened(dict.fromkeys(shown(state) for state in self.states))
+        else:
+            numbers = sorted({state.port for state in self.states})
+            if numbers == [ANY_PORT]:
+                return "every port (none is declared)"
+            words = ("port" if len(numbers) == 1 else "ports") + f" {', '.join(map(str, numbers))}"
+        return words if self.served else f"{words} (nothing is known to serve {'it' if self.one else 'them'})"
 
     @property
     def one(self) -> bool:
         """Whether it is a single port."""
-        return len({state.port for state in self.states}) == 1
+        return len({(state.workload.ref, state.port) for state in self.states}) == 1
 
     @property
     def pods(self) -> str:
@@ -60,13 +71,32 @@ class Group:
         return f" on {len(names)} of {total} {'pod' if total == 1 else 'pods'} ({shortened(names)})"
 
 
-def groups(states: Iterable[PortState]) -> tuple[Group, ...]:
-    """The states, those of one workload and one cause together."""
+_WIDER = frozenset({Scope.DEFAULT, Scope.MESH, Scope.NAMESPACE})
+
+
+def groups(states: Iterable[PortState], *, widely: bool = True) -> tuple[Group, ...]:
+    """The states, those of one cause together.
+
+    Args:
+        states: the ports.
+        widely: whether workloads share a group where a policy wider than each of them decides.
+    """
     found: dict[tuple[object, ...], list[PortState]] = {}
     for state in states:
-        cause = (state.workload.ref, state.gap, state.server.mode, state.server.by, state.server.scope, state.served)
+        workload = None if widely and _is_wide(state) else state.workload.ref
+        cause = (workload, state.gap, state.server.mode, state.server.by, state.server.scope, state.served)
         found.setdefault(cause, []).append(state)
-    return tuple(Group(states=tuple(items)) for items in found.values())
+    return tuple(Group(states=tuple(items), wide=widely and _is_wide(items[0])) for items in found.values())
+
+
+def _is_wide(state: PortState) -> bool:
+    return not state.gap and state.server.scope in _WIDER
+
+
+def shown(state: PortState) -> str:
+    """A port with its workload: ``orders:8080``."""
+    name = state.workload.ref.name
+    return name if state.port == ANY_PORT else f"{name}:{state.port}"
 
 
 def finding(group: Group, line: str, level: Level, *, wanted: str, after: str = "", detail: str = "") -> Finding:
@@ -85,7 +115,7 @@ def finding(group: Group, line: str, level: Level, *, wanted: str, after: str = 
     return Finding(
         code=f"{line}-{kind}",
         level=level,
-        object=group.workload.ref,
+        object=group.object,
         found=found + after,
         wanted=wanted,
         fix=fix,

@@ -16,6 +16,7 @@ from pytest_meshready.cluster.objects import MutualTls, PeerAuthentication, Pod
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class
 from pytest_meshready.istio.moments import moment
+from pytest_meshready.istio.workloads import LabelIndex
 from pytest_meshready.results import ObjectRef
 
 #: What `PeerPolicies` reads, besides the name of the root namespace.
@@ -98,12 +99,22 @@ class PodModes:
         return self.ports.get(number, self.overall)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Namespace:
-    """The policies of one namespace, the oldest first."""
+    """The policies of one namespace, given the oldest first."""
 
-    wide: tuple[PeerAuthentication, ...] = ()
-    selecting: tuple[PeerAuthentication, ...] = ()
+    def __init__(self, policies: Iterable[PeerAuthentication] = ()) -> None:
+        self.wide: list[PeerAuthentication] = []
+        self._index: LabelIndex[tuple[int, PeerAuthentication]] = LabelIndex()
+        for place, policy in enumerate(policies):
+            if selector := _selector(policy):
+                self._index.add(selector, (place, policy))
+            else:
+                self.wide.append(policy)
+
+    def selecting(self, labels: Mapping[str, str]) -> list[PeerAuthentication]:
+        """The policies whose selector matches, the oldest first."""
+        found = [(place, policy) for place, policy in self._index.candidates(labels) if _selector(policy).items() <= labels.items()]
+        return [policy for _, policy in sorted(found, key=lambda item: item[0])]
 
 
 class PeerPolicies:
@@ -114,13 +125,7 @@ class PeerPolicies:
         grouped: dict[str, list[PeerAuthentication]] = {}
         for policy in sorted(snapshot.peerauthentications, key=age):
             grouped.setdefault(policy.metadata.namespace, []).append(policy)
-        self._by_namespace = {
-            namespace: _Namespace(
-                wide=tuple(policy for policy in policies if not _selector(policy)),
-                selecting=tuple(policy for policy in policies if _selector(policy)),
-            )
-            for namespace, policies in grouped.items()
-        }
+        self._by_namespace = {namespace: _Namespace(policies) for namespace, policies in grouped.items()}
 
     def mesh_wide(self) -> PeerAuthentication | None:
         """The policy of the whole mesh: the oldest without a selector in the root namespace."""
@@ -132,8 +137,9 @@ class PeerPolicies:
 
     def of(self, labels: Mapping[str, str], namespace: str) -> PodModes:
         """The modes of the pods with these labels in a namespace."""
-        workload = self._workload(labels, namespace)
-        overall = ServerMode(ignored=self._ignored(labels, namespace, workload))
+        selecting = [] if namespace == self._root else self._of(namespace).selecting(labels)  # none counts in the root namespace
+        workload = next(iter(selecting), None)
+        overall = ServerMode(ignored=self._ignored(labels, namespace, selecting[1:]))
         levels = (
             (Scope.MESH, self.mesh_wide()),
             (Scope.NAMESPACE, self.namespace_wide(namespace)),
@@ -156,28 +162,16 @@ class PeerPolicies:
     def _of(self, namespace: str) -> _Namespace:
         return self._by_namespace.get(namespace, _Namespace())
 
-    def _workload(self, labels: Mapping[str, str], namespace: str) -> PeerAuthentication | None:
-        """The oldest policy whose selector matches; istiod takes none from the root namespace."""
-        if namespace == self._root:
-            return None
-        return next((policy for policy in self._of(namespace).selecting if _selects(policy, labels)), None)
-
-    def _ignored(self, labels: Mapping[str, str], namespace: str, workload: PeerAuthentication | None) -> tuple[Ignored, ...]:
+    def _ignored(self, labels: Mapping[str, str], namespace: str, younger: list[PeerAuthentication]) -> tuple[Ignored, ...]:
         found = [_ignored(policy, "istiod uses only the oldest policy of the mesh") for policy in self._of(self._root).wide[1:]]
         found += [
             _ignored(policy, f"it has a selector and lies in the root namespace {self._root}")
-            for policy in self._of(self._root).selecting
-            if _selects(policy, labels)
+            for policy in self._of(self._root).selecting(labels)
         ]
         if namespace == self._root:
             return tuple(found)
-        own = self._of(namespace)
-        found += [_ignored(policy, "istiod uses only the oldest policy of a namespace") for policy in own.wide[1:]]
-        found += [
-            _ignored(policy, "istiod uses only the oldest policy that selects a pod")
-            for policy in own.selecting
-            if policy is not workload and _selects(policy, labels)
-        ]
+        found += [_ignored(policy, "istiod uses only the oldest policy of a namespace") for policy in self._of(namespace).wide[1:]]
+        found += [_ignored(policy, "istiod uses only the oldest policy that selects a pod") for policy in younger]
         return tuple(found)
 
 
@@ -255,10 +249,6 @@ def _named(ref: ObjectRef) -> str:
 def _selector(policy: PeerAuthentication) -> Mapping[str, str]:
     """The labels that a policy demands; none at all make it one for its whole namespace."""
     return policy.spec.selector.match_labels if policy.spec.selector else {}
-
-
-def _selects(policy: PeerAuthentication, labels: Mapping[str, str]) -> bool:
-    return all(labels.get(key) == value for key, value in _selector(policy).items())
 
 
 def _number(text: str) -> int:

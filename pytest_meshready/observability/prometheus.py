@@ -99,6 +99,8 @@ class Prometheus:
             UnavailableError: with one sentence, where there is no answer, or Prometheus refuses the query.
         """
         reply = self._source.get("/api/v1/query", {"query": text}, deadline=deadline)
+        if not reply.body:
+            raise UnavailableError(f"{self.name} refuses the query (HTTP status {reply.status}): {text}")
         answer = reply.decode(_Answer)
         if answer.status != "success" or answer.data is None:
             raise UnavailableError(f"{self.name} refuses the query ({answer.error or f'HTTP status {reply.status}'}): {text}")

@@ -50,6 +50,7 @@ def stock(api: Api, *namespaces: str) -> None:
         {"metadata": {"name": "istio-system"}},
     ]
     for row in RESOURCES.values():
+        api.lists.setdefault(f"{row.prefix}/{row.plural}", [])
         for namespace in ("payments", "istio-system", *namespaces):
             api.lists[f"{row.prefix}/namespaces/{namespace}/{row.plural}"] = []
     api.lists["/api/v1/nodes"] = []

@@ -67,6 +67,7 @@ def test_the_mesh_of_the_shop() -> None:
             "tracing": {"sampling": 5},
         },
         access_log_file="/dev/stdout",
+        enable_prometheus_merge=True,
     )
 
 

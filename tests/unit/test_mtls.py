@@ -76,14 +76,19 @@ def test_the_shop_is_strict_everywhere() -> None:
 
 
 def test_permissive_by_default_fails() -> None:
-    """Without any PeerAuthentication every workload takes plaintext, and the finding says that nobody decided it."""
+    """Without any PeerAuthentication everything takes plaintext: one finding about the namespace, which says that nobody decided it."""
     judgement = strict_everywhere(shop())
     why = "PERMISSIVE by Istio's default (no PeerAuthentication sets a mode), so plaintext is taken too"
     assert judgement.status is Status.FAILED
-    assert failing(judgement) == {
-        "Deployment/orders": f"port 8080 is {why}",
-        "Deployment/store": f"ports 6000, 8080 are {why}",
-    }
+    assert failing(judgement) == {"Namespace/payments": f"orders:8080, store:6000, store:8080 are {why}"}
+
+
+@pytest.mark.parametrize("namespace", [make.NAMESPACE, make.ISTIO])
+def test_a_policy_for_all_is_one_finding(namespace: str) -> None:
+    """What a policy of the namespace or of the mesh decides for many workloads is one fault, of the policy."""
+    found = only(strict_everywhere(shop(make.peerauthentication(mode="PERMISSIVE", namespace=namespace))), "MR1111-PERMISSIVE")
+    assert str(found.object) == f"{namespace}/PeerAuthentication/default"
+    assert found.found.startswith("orders:8080, store:6000, store:8080 are PERMISSIVE")
 
 
 def test_a_port_left_permissive_fails() -> None:
@@ -108,7 +113,7 @@ def test_the_ignored_policy_is_named() -> None:
     """Where a younger STRICT policy was meant to do it, the finding says why it does not, and it is shown by itself."""
     younger = make.peerauthentication("strict", "STRICT", created=YOUNG)
     judgement = strict_everywhere(shop(make.peerauthentication(mode="PERMISSIVE", created=OLD), younger))
-    assert "PeerAuthentication payments/strict asks for STRICT without effect" in failing(judgement)["Deployment/orders"]
+    assert "PeerAuthentication payments/strict asks for STRICT without effect" in failing(judgement)["PeerAuthentication/default"]
     assert codes(judgement)["MR1111-IGNORED"] is Level.INFO
 
 
@@ -183,7 +188,10 @@ def test_a_workload_without_ports() -> None:
     fields: dict[str, Any] = {"deployments": (worker,), "pods": make.pods_of(worker)}
     assert strict_everywhere(make.snapshot(**fields, peerauthentications=(STRICT,))).status is Status.PASSED
     found = only(strict_everywhere(make.snapshot(**fields)), "MR1111-PERMISSIVE")
-    assert (found.level, found.found.startswith("every port (none is declared) is PERMISSIVE")) == (Level.WARNING, True)
+    assert (found.level, found.found.startswith("worker (nothing is known to serve it) is PERMISSIVE")) == (Level.WARNING, True)
+    selected = make.peerauthentication("worker", "DISABLE", selector={"app": "worker"})
+    found = only(strict_everywhere(make.snapshot(**fields, peerauthentications=(STRICT, selected))), "MR1111-DISABLE")
+    assert found.found.startswith("every port (none is declared) is DISABLE")
 
 
 def test_targets_by_name_and_of_another_number() -> None:

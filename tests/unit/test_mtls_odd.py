@@ -121,7 +121,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(snapshots())
 def test_odd_objects_are_judged_and_never_raise(snapshot: Snapshot) -> None:
     """Each rule says something with a reason; a pass needs that something was looked at and everything was known."""
@@ -139,7 +139,7 @@ def test_odd_objects_are_judged_and_never_raise(snapshot: Snapshot) -> None:
             assert "\n" not in finding.found + finding.wanted + finding.fix
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(snapshots())
 def test_strict_everywhere_passes_only_strict_ports(snapshot: Snapshot) -> None:
     """Whatever else is odd: 11.1.1 passes only if every port that is known is STRICT behind a proxy."""
@@ -149,7 +149,7 @@ def test_strict_everywhere_passes_only_strict_ports(snapshot: Snapshot) -> None:
         assert not any(state.gap for state in states)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(snapshots())
 def test_a_saved_snapshot_is_judged_alike(snapshot: Snapshot) -> None:
     """What was saved and read again says the same."""

@@ -263,7 +263,8 @@ def test_a_workload_without_pods_is_judged_by_its_template() -> None:
 @pytest.mark.parametrize("key", ["services", "pods"])
 def test_a_refused_list_is_not_verified(key: str) -> None:
     """Without the list there is neither a pass nor `not applicable`."""
-    judgement = judged(service(port("http")), refusals=(make.refusal(key),), **{key: ()})
+    snapshot = make.snapshot(services=(service(port("http")),), pods=(make.meshed_pod(),), refusals=(make.refusal(key),))
+    judgement = supported_protocols(msgspec.structs.replace(snapshot, **{key: ()}))
     assert judgement.status is Status.NOT_VERIFIED
     assert judgement.reason == f"not permitted: list {key} in payments"
 

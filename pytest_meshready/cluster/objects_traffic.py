@@ -1,0 +1,424 @@
+"""What leads requests beside Istio's Gateway and VirtualService, cut down to what rules read.
+
+Istio's ServiceEntry, Sidecar, EnvoyFilter and WasmPlugin, the routes of the Gateway API, and the experiments and releases of
+other controllers that change routes. Values of headers, of filters and of plugins may be tokens: they are not decoded.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from pytest_meshready.cluster.objects import Condition, Labels, Metadata, Slim, WorkloadSelector
+from pytest_meshready.cluster.objects_entry import Present
+
+# --- Istio ------------------------------------------------------------------------------------------------------------
+
+
+class EntryPort(Slim, frozen=True):
+    """``target_port`` 0 means the same as ``number``."""
+
+    number: int = 0
+    name: str = ""
+    protocol: str = ""
+    target_port: int = 0
+
+
+class WorkloadAddress(Slim, frozen=True):
+    """An endpoint that a ServiceEntry names."""
+
+    address: str = ""
+    labels: Labels = {}
+
+
+class ServiceEntrySpec(Slim, frozen=True):
+    """``location`` empty is MESH_EXTERNAL, ``resolution`` empty is NONE."""
+
+    hosts: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    ports: tuple[EntryPort, ...] = ()
+    location: str = ""
+    resolution: str = ""
+    endpoints: tuple[WorkloadAddress, ...] = ()
+    workload_selector: WorkloadSelector | None = None
+    export_to: tuple[str, ...] = ()
+
+
+class ServiceEntry(Slim, frozen=True):
+    kind: ClassVar[str] = "ServiceEntry"
+    metadata: Metadata = Metadata()
+    spec: ServiceEntrySpec = ServiceEntrySpec()
+
+
+class ListenerPort(Slim, frozen=True):
+    number: int = 0
+    protocol: str = ""
+
+
+class EgressListener(Slim, frozen=True):
+    """``hosts`` are ``NAMESPACE/NAME`` with ``*``, ``.`` and ``~``; a listener without ``port`` is for all others."""
+
+    port: ListenerPort | None = None
+    bind: str = ""
+    hosts: tuple[str, ...] = ()
+
+
+class OutboundPolicy(Slim, frozen=True):
+    mode: str = ""
+
+
+class SidecarSpec(Slim, frozen=True):
+    """``egress`` empty inherits everything that is visible."""
+
+    workload_selector: WorkloadSelector | None = None
+    egress: tuple[EgressListener, ...] = ()
+    outbound_traffic_policy: OutboundPolicy | None = None
+
+
+class Sidecar(Slim, frozen=True):
+    kind: ClassVar[str] = "Sidecar"
+    metadata: Metadata = Metadata()
+    spec: SidecarSpec = SidecarSpec()
+
+
+class TypedConfig(Slim, frozen=True):
+    """``at_type`` and ``type_url`` say what the configuration is of; what it says is not kept."""
+
+    at_type: str = msgspec.field(default="", name="@type")
+    type_url: str = msgspec.field(default="", name="type_url")
+
+
+class PatchValue(Slim, frozen=True):
+    """Envoy's own words, in snake case."""
+
+    name: str = ""
+    typed_config: TypedConfig | None = msgspec.field(default=None, name="typed_config")
+    typed_per_filter_config: dict[str, Present | None] = msgspec.field(default_factory=dict, name="typed_per_filter_config")
+
+
+class Patch(Slim, frozen=True):
+    operation: str = ""
+    value: PatchValue | None = None
+
+
+class ConfigPatch(Slim, frozen=True):
+    apply_to: str = ""
+    patch: Patch | None = None
+
+
+class EnvoyFilterSpec(Slim, frozen=True):
+    """Without ``workload_selector`` and ``target_refs`` it patches every proxy of its namespace, or of the mesh."""
+
+    workload_selector: WorkloadSelector | None = None
+    target_refs: tuple[Present, ...] = ()
+    config_patches: tuple[ConfigPatch, ...] = ()
+    priority: int = 0
+
+
+class EnvoyFilter(Slim, frozen=True):
+    kind: ClassVar[str] = "EnvoyFilter"
+    metadata: Metadata = Metadata()
+    spec: EnvoyFilterSpec = EnvoyFilterSpec()
+
+
+class WasmPluginSpec(Slim, frozen=True):
+    selector: WorkloadSelector | None = None
+    phase: str = ""
+
+
+class WasmPlugin(Slim, frozen=True):
+    kind: ClassVar[str] = "WasmPlugin"
+    metadata: Metadata = Metadata()
+    spec: WasmPluginSpec = WasmPluginSpec()
+
+
+# --- the Gateway API --------------------------------------------------------------------------------------------------
+
+
+class ParentRef(Slim, frozen=True):
+    """``group`` and ``kind`` None mean a Gateway of the Gateway API; ``namespace`` None the route's own."""
+
+    group: str | None = None
+    kind: str | None = None
+    namespace: str | None = None
+    name: str = ""
+    section_name: str | None = None
+    port: int | None = None
+
+
+class BackendRef(Slim, frozen=True):
+    """``group`` and ``kind`` None mean a Service; ``weight`` None means 1."""
+
+    group: str | None = None
+    kind: str | None = None
+    namespace: str | None = None
+    name: str = ""
+    port: int | None = None
+    weight: int | None = None
+
+
+class Fraction(Slim, frozen=True):
+    numerator: int = 0
+    denominator: int | None = None
+
+
+class RequestMirror(Slim, frozen=True):
+    backend_ref: BackendRef = BackendRef()
+    percent: int | None = None
+    fraction: Fraction | None = None
+
+
+class RouteFilter(Slim, frozen=True):
+    type: str = ""
+    request_mirror: RequestMirror | None = None
+
+
+class PathMatch(Slim, frozen=True):
+    """``type`` None is PathPrefix, ``value`` None is ``/``."""
+
+    type: str | None = None
+    value: str | None = None
+
+
+class NamedMatch(Slim, frozen=True):
+    """A header or a query parameter; its value may be a token and is not kept."""
+
+    name: str = ""
+
+
+class RouteMatch(Slim, frozen=True):
+    """Of an HTTPRoute; a GRPCRoute's ``method`` is an object and only known to be there."""
+
+    path: PathMatch | None = None
+    method: str | Present | None = None
+    headers: tuple[NamedMatch, ...] = ()
+    query_params: tuple[NamedMatch, ...] = ()
+
+
+class RouteTimeouts(Slim, frozen=True):
+    request: str | None = None
+    backend_request: str | None = None
+
+
+class RouteRetry(Slim, frozen=True):
+    codes: tuple[int, ...] = ()
+    attempts: int | None = None
+    backoff: str | None = None
+
+
+class RouteRule(Slim, frozen=True):
+    name: str | None = None
+    matches: tuple[RouteMatch, ...] = ()
+    filters: tuple[RouteFilter, ...] = ()
+    backend_refs: tuple[BackendRef, ...] = ()
+    timeouts: RouteTimeouts | None = None
+    retry: RouteRetry | None = None
+
+
+class RouteSpec(Slim, frozen=True):
+    parent_refs: tuple[ParentRef, ...] = ()
+    hostnames: tuple[str, ...] = ()
+    rules: tuple[RouteRule, ...] = ()
+
+
+class ParentStatus(Slim, frozen=True):
+    parent_ref: ParentRef = ParentRef()
+    controller_name: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+
+class RouteStatus(Slim, frozen=True):
+    parents: tuple[ParentStatus, ...] = ()
+
+
+class HTTPRoute(Slim, frozen=True):
+    kind: ClassVar[str] = "HTTPRoute"
+    metadata: Metadata = Metadata()
+    spec: RouteSpec = RouteSpec()
+    status: RouteStatus = RouteStatus()
+
+
+class GRPCRoute(Slim, frozen=True):
+    kind: ClassVar[str] = "GRPCRoute"
+    metadata: Metadata = Metadata()
+    spec: RouteSpec = RouteSpec()
+    status: RouteStatus = RouteStatus()
+
+
+class TLSRoute(Slim, frozen=True):
+    kind: ClassVar[str] = "TLSRoute"
+    metadata: Metadata = Metadata()
+    spec: RouteSpec = RouteSpec()
+    status: RouteStatus = RouteStatus()
+
+
+class TCPRoute(Slim, frozen=True):
+    kind: ClassVar[str] = "TCPRoute"
+    metadata: Metadata = Metadata()
+    spec: RouteSpec = RouteSpec()
+    status: RouteStatus = RouteStatus()
+
+
+class GrantFrom(Slim, frozen=True):
+    group: str = ""
+    kind: str = ""
+    namespace: str = ""
+
+
+class GrantTo(Slim, frozen=True):
+    """``name`` None means all of the kind."""
+
+    group: str = ""
+    kind: str = ""
+    name: str | None = None
+
+
+class ReferenceGrantSpec(Slim, frozen=True):
+    from_: tuple[GrantFrom, ...] = msgspec.field(default=(), name="from")
+    to: tuple[GrantTo, ...] = ()
+
+
+class ReferenceGrant(Slim, frozen=True):
+    kind: ClassVar[str] = "ReferenceGrant"
+    metadata: Metadata = Metadata()
+    spec: ReferenceGrantSpec = ReferenceGrantSpec()
+
+
+class CertificateRef(Slim, frozen=True):
+    group: str | None = None
+    kind: str | None = None
+    namespace: str | None = None
+    name: str = ""
+
+
+class ListenerTls(Slim, frozen=True):
+    """``mode`` None is Terminate."""
+
+    mode: str | None = None
+    certificate_refs: tuple[CertificateRef, ...] = ()
+
+
+class Listener(Slim, frozen=True):
+    name: str = ""
+    port: int = 0
+    protocol: str = ""
+    hostname: str | None = None
+    tls: ListenerTls | None = None
+
+
+class K8sGatewaySpec(Slim, frozen=True):
+    gateway_class_name: str = ""
+    listeners: tuple[Listener, ...] = ()
+
+
+class ListenerStatus(Slim, frozen=True):
+    name: str = ""
+    attached_routes: int = 0
+    conditions: tuple[Condition, ...] = ()
+
+
+class GatewayAddress(Slim, frozen=True):
+    type: str | None = None
+    value: str = ""
+
+
+class K8sGatewayStatus(Slim, frozen=True):
+    addresses: tuple[GatewayAddress, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    listeners: tuple[ListenerStatus, ...] = ()
+
+
+class K8sGateway(Slim, frozen=True):
+    """The Gateway API's Gateway: kubectl's ``gateway`` where its CRDs are installed."""
+
+    kind: ClassVar[str] = "Gateway"
+    metadata: Metadata = Metadata()
+    spec: K8sGatewaySpec = K8sGatewaySpec()
+    status: K8sGatewayStatus = K8sGatewayStatus()
+
+
+# --- other controllers that change routes -----------------------------------------------------------------------------
+
+
+class NamedTarget(Slim, frozen=True):
+    kind: str = ""
+    name: str = ""
+
+
+class CanarySpec(Slim, frozen=True):
+    target_ref: NamedTarget = NamedTarget()
+    suspend: bool = False
+
+
+class CanaryStatus(Slim, frozen=True):
+    """``phase`` of Flagger: Progressing, Promoting, Succeeded, Failed ...; ``canary_weight`` in percent."""
+
+    phase: str = ""
+    canary_weight: int = 0
+
+
+class Canary(Slim, frozen=True):
+    """Flagger's: a Deployment that is released step by step."""
+
+    kind: ClassVar[str] = "Canary"
+    metadata: Metadata = Metadata()
+    spec: CanarySpec = CanarySpec()
+    status: CanaryStatus = CanaryStatus()
+
+
+class RolloutStrategy(Slim, frozen=True):
+    canary: Present | None = None
+    blue_green: Present | None = None
+
+
+class RolloutSpec(Slim, frozen=True):
+    strategy: RolloutStrategy = RolloutStrategy()
+
+
+class RolloutStatus(Slim, frozen=True):
+    phase: str = ""
+
+
+class Rollout(Slim, frozen=True):
+    """Argo's: what it has instead of a Deployment."""
+
+    kind: ClassVar[str] = "Rollout"
+    metadata: Metadata = Metadata()
+    spec: RolloutSpec = RolloutSpec()
+    status: RolloutStatus = RolloutStatus()
+
+
+class ExperimentSpec(Slim, frozen=True):
+    """``engine_state`` is Litmus' own: ``stop`` ends an engine."""
+
+    action: str = ""
+    engine_state: str = ""
+
+
+class Experiment(Slim, frozen=True):
+    """A chaos experiment of Chaos Mesh or Litmus; its conditions tell whether it has ended."""
+
+    kind: ClassVar[str] = "Experiment"
+    metadata: Metadata = Metadata()
+    spec: ExperimentSpec = ExperimentSpec()
+
+
+class NetworkChaos(Experiment, frozen=True):
+    kind: ClassVar[str] = "NetworkChaos"
+
+
+class HTTPChaos(Experiment, frozen=True):
+    kind: ClassVar[str] = "HTTPChaos"
+
+
+class PodChaos(Experiment, frozen=True):
+    kind: ClassVar[str] = "PodChaos"
+
+
+class StressChaos(Experiment, frozen=True):
+    kind: ClassVar[str] = "StressChaos"
+
+
+class ChaosEngine(Experiment, frozen=True):
+    kind: ClassVar[str] = "ChaosEngine"

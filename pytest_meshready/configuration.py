@@ -34,6 +34,13 @@ _T = TypeVar("_T")
 _OWN_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _CHECKLIST_ID = re.compile(r"\d+(\.\d+)*")
 
+#: A namespace is a DNS label; a Secret is named with its namespace.
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SECRET = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+#: The host of a dependency: a DNS name, perhaps with a wildcard before it, or an address.
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([-A-Za-z0-9_.]{0,251}[A-Za-z0-9_])?\.?|[0-9A-Fa-f:]{2,39}")
+
 #: What a waiver can lift; the other statuses hold nothing against a line.
 _WAIVABLE = (Status.FAILED, Status.NOT_VERIFIED, Status.TO_ATTEST, Status.WARNED)
 
@@ -61,6 +68,20 @@ class MtlsException:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """Something outside of the cluster that the namespace calls: a database, a service of another company.
+
+    ``host`` is a DNS name (``*.`` at its beginning for any) or an address; ``port`` 0 stands for all; ``protocol`` is a word
+    such as HTTPS or TCP, empty if it does not matter; ``owner`` is who answers for it.
+    """
+
+    host: str
+    port: int = 0
+    protocol: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """What the file says; the fields are explained in `pytest_meshready.settings.Settings`."""
 
@@ -78,6 +99,10 @@ class Configuration:
     mtls_exceptions: tuple[MtlsException, ...] = ()
     sidecar_exceptions: Mapping[str, str] = field(default_factory=nothing)
     probe_service_accounts: tuple[str, ...] = ()
+    gateway_namespaces: tuple[str, ...] = ()
+    gateway_secrets: tuple[str, ...] = ()
+    dependencies: tuple[Dependency, ...] | None = None
+    external_rate_limit: str = ""
 
 
 def load(path: Path | None, *, rootdir: Path, shown: str | None = None) -> Configuration:
@@ -137,6 +162,10 @@ def parse(data: Mapping[str, Any], name: str) -> Configuration:
         mtls_exceptions=top.tables("mtls_exception", _mtls_exception),
         sidecar_exceptions=MappingProxyType(dict(exceptions)),
         probe_service_accounts=top.texts("probe_service_accounts") or (),
+        gateway_namespaces=_names(top, "gateway_namespaces", _DNS_LABEL, "istio-ingress"),
+        gateway_secrets=_names(top, "gateway_secrets", _SECRET, "istio-ingress/shop-tls"),
+        dependencies=top.tables("dependency", _dependency) if top.has("dependency") else None,
+        external_rate_limit=top.text("external_rate_limit") or "",
     )
     top.close()
     return config
@@ -365,6 +394,27 @@ def _mtls_exception(table: _Table) -> MtlsException:
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536):
         raise table.error("port", "the number of a container's port, 1 to 65535")
     return MtlsException(workload=table.said("workload"), port=port, reason=table.said("reason"), expires=table.day("expires"))
+
+
+def _dependency(table: _Table) -> Dependency:
+    table.need("host")
+    host = table.said("host").rstrip(".").lower()
+    if not _HOST.fullmatch(host):
+        raise table.error("host", "a DNS name such as api.example.com or *.example.com, or an address")
+    given = table.has("port")
+    port = table.data["port"] if given else 0
+    if isinstance(port, bool) or not isinstance(port, int) or (given and not 0 < port < 65536):
+        raise table.error("port", "the number of a port, 1 to 65535")
+    return Dependency(host=host, port=port, protocol=(table.text("protocol") or "").upper(), owner=table.text("owner") or "")
+
+
+def _names(table: _Table, key: str, shape: re.Pattern[str], example: str) -> tuple[str, ...]:
+    """A list of names of objects."""
+    names = table.texts(key) or ()
+    strange = next((name for name in names if not shape.fullmatch(name)), None)
+    if strange is not None:
+        raise SettingsError(f"{table.file}: {key} names {strange!r}; it must be a list of names such as {key} = [{example!r}]")
+    return names
 
 
 def _sidecar_exception(table: _Table) -> tuple[str, str]:

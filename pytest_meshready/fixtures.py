@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from pytest_meshready.checks import Check
     from pytest_meshready.cluster.client import Cluster
     from pytest_meshready.cluster.snapshot import Snapshot
-    from pytest_meshready.run import Run
+    from pytest_meshready.probing import Probes
+    from pytest_meshready.run import Run, Wire
     from pytest_meshready.settings import Settings
+    from pytest_meshready.traffic import Traffic
 
 
 def _run(request: pytest.FixtureRequest) -> Run:
@@ -81,6 +83,52 @@ def mesh_snapshot(request: pytest.FixtureRequest) -> Snapshot:
             assert pods and all("team" in pod.metadata.labels for pod in pods)
     """
     return _run(request).snapshot()
+
+
+@pytest.fixture(scope="session")
+def mesh_wire(request: pytest.FixtureRequest) -> Wire:
+    """What the probes of this run saw of every port, for checks: ``mesh_wire.judge(rule)``; None where the run asks no wire.
+
+    The probes are made once per run, and asked once; the first check that needs their answers waits for them.
+
+    Example::
+
+        mesh_check(static=mtls.strict_everywhere(mesh_snapshot), live=mesh_wire.judge(wire_lines.strict_everywhere))
+    """
+    return _run(request).wire
+
+
+@pytest.fixture(scope="session")
+def mesh_probe(request: pytest.FixtureRequest) -> Probes:
+    """The probe pods of this run: ``mesh_probe["inside"]``, ``["outside"]``, ``["elsewhere"]``, ``mesh_probe.account("orders")``.
+
+    Skips where the run may not create pods (``--mesh-read-only``) or replays a saved snapshot.
+
+    Example::
+
+        def test_nobody_outside_gets_in(mesh_probe):
+            ask = Ask(id="one", op=Op.HTTP, host="ledger.payments", port=8080, path="/healthz")
+            assert mesh_probe["outside"].ask([ask], Deadline(10.0))["one"].outcome is Outcome.RESET
+    """
+    run = _run(request)
+    if not run.looks_live:
+        pytest.skip("this run makes no probes: it is read-only (--mesh-read-only) or replays a saved snapshot (--mesh-snapshot)")
+    return run.probes
+
+
+@pytest.fixture(scope="session")
+def mesh_traffic(mesh_probe: Probes) -> Traffic:
+    """Requests from a probe to a target, with the answer's status, latency, headers, and the peer's identity.
+
+    Example::
+
+        def test_only_orders_may_read_the_ledger(mesh_traffic):
+            assert mesh_traffic.get("http://ledger.payments:8080/", probe="inside").status == 403
+            assert mesh_traffic.handshake("ledger.payments:8080").identity.service_account == "ledger"
+    """
+    from pytest_meshready.traffic import Traffic
+
+    return Traffic(mesh_probe)
 
 
 @pytest.fixture

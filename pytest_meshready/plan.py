@@ -41,6 +41,8 @@ def main(config: pytest.Config) -> int:
         istio_namespace=istio_namespace,
         root_namespace=istio_namespace,
         revision=settings.revision or "",
+        gateway_namespaces=settings.gateway_namespaces,
+        secrets=settings.gateway_secrets,
     )
     if settings.plan:
         sys.stdout.write(_plan(settings, chosen, rights))

@@ -38,12 +38,32 @@ OPTIONS: tuple[tuple[str, dict[str, object]], ...] = (
         _TEXT | {"metavar": "FILE", "help": "write the Role and ClusterRole for exactly this selection; - prints them and nothing else"},
     ),
     ("--mesh-go-live", _FLAG | {"help": "the final approval: demands a phase and the whole checklist; exit 0 means READY"}),
-    ("--mesh-deadline", _TEXT | {"metavar": "SECONDS", "help": "bound for reading the cluster as a whole (default 60)"}),
+    ("--mesh-probe-image", _TEXT | {"metavar": "IMAGE", "help": "image of the probe pods: any with python3 (default python:3-alpine)"}),
+    ("--mesh-probe-namespace", _TEXT | {"metavar": "NS", "help": "a second namespace for a probe outside the mesh (default: none)"}),
+    ("--mesh-keep", _FLAG | {"help": "leave probe pods and everything else of this run in the cluster; they still end by themselves"}),
+    (
+        "--mesh-sweep",
+        {
+            "metavar": "RUN",
+            "nargs": "?",
+            "const": "",
+            "default": None,
+            "help": "remove what runs that are over left in the namespace, then end; --mesh-sweep=RUN: of this run alone",
+        },
+    ),
+    (
+        "--mesh-deadline",
+        _TEXT
+        | {
+            "metavar": "SECONDS",
+            "help": "bound for each wait: reading the cluster as a whole, probe pods until they are ready (default 60)",
+        },
+    ),
     ("--mesh-report", _TEXT | {"metavar": "DIR", "help": "write readiness.json, readiness.md and readiness.html there"}),
 )
 
 #: Options that mean a run: without a namespace (or a snapshot, which has one) they would silently do nothing.
-_NEED_A_RUN = ("mesh_checklist", "mesh_plan", "mesh_rbac", "mesh_go_live", "mesh_items", "mesh_save_snapshot", "mesh_report")
+_NEED_A_RUN = ("mesh_checklist", "mesh_plan", "mesh_rbac", "mesh_go_live", "mesh_items", "mesh_save_snapshot", "mesh_report", "mesh_sweep")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,9 +79,16 @@ def wanted(config: pytest.Config) -> bool:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(args: list[str]) -> None:
+    """An option whose value is optional takes it with ``=`` only, so that it never swallows a path."""
+    args[:] = [f"{arg}=" if arg == "--mesh-sweep" else arg for arg in args]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """``--mesh-plan`` and ``--mesh-rbac`` answer without running anything, as ``--fixtures`` does."""
-    if not (config.getoption("mesh_plan") or config.getoption("mesh_rbac")) or not wanted(config):
+    """``--mesh-plan``, ``--mesh-rbac`` and ``--mesh-sweep`` do their work without running anything, as ``--fixtures`` does."""
+    asked = config.getoption("mesh_plan") or config.getoption("mesh_rbac") or config.getoption("mesh_sweep") is not None
+    if not asked or not wanted(config):
         return None
     from pytest_meshready.plan import main
 
@@ -82,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         start(config)
         return
-    idle = [name for name in _NEED_A_RUN if config.getoption(name)]
+    idle = [name for name in _NEED_A_RUN if config.getoption(name) not in (None, False)]
     if idle:
         option = f"--{idle[0].replace('_', '-')}"
         raise pytest.UsageError(f"{option} needs to know which namespace to look at: add --mesh-namespace=NAMESPACE")

@@ -17,6 +17,9 @@ import pytest
 
 from pytest_meshready import rollout, sources
 from pytest_meshready.collection import ITEM_MARK, Collection, line_ids
+from pytest_meshready.interrupts import Interrupts
+from pytest_meshready.probes.guests import Left
+from pytest_meshready.probing import Probing
 from pytest_meshready.report.facts import RunFacts
 from pytest_meshready.results import CheckRecord, Finding, Status
 from pytest_meshready.run import WORKER_KEY, Run
@@ -74,6 +77,9 @@ class Owner:
         self._problem = ""
         self._collect_only = False
         self._looked = False
+        self._probing: Probing | None = None
+        self._left: Left | None = None
+        self._interrupts = Interrupts()
 
     # --- before ---
 
@@ -85,6 +91,10 @@ class Owner:
             return
         snapshot = self._run.snapshot()
         self._looked = True
+        if self._run.looks_live:
+            self._interrupts.install()
+            self._probing = Probing(self._run.cluster(), self._run.id, self._run.settings, snapshot, self._run.folder)
+            self._probing.start(wanted=self._run.checklist and bool(self._run.live_lines()))
         if _has_workers(session.config):
             sources.share(snapshot, self._run.folder)
 
@@ -143,6 +153,7 @@ class Owner:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Decide every line, the verdict and the exit code; write the files."""
+        self.clear_up()
         if self._collect_only or not self._looked or int(exitstatus) == pytest.ExitCode.USAGE_ERROR:
             return
         from pytest_meshready.report.build import build
@@ -158,6 +169,16 @@ class Owner:
             except files.ReportError as error:
                 self._problem = f"--mesh-report={self._run.settings.report}: {error}"
                 session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def pytest_unconfigure(self) -> None:
+        """What ``pytest_sessionfinish`` could not do after an internal error is done here; twice does no harm."""
+        self.clear_up()
+        self._interrupts.restore()
+
+    def clear_up(self) -> None:
+        """Remove everything of this run from the cluster, and look what is left."""
+        if self._probing is not None:
+            self._left = self._probing.finish()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the scoreboard, what needs attention, and the verdict as the last word."""
@@ -179,6 +200,12 @@ class Owner:
             terminalreporter.write_line(f"meshready: wrote {path}")
         if self._problem:
             terminalreporter.write_line(f"meshready: {self._problem}", red=True)
+
+    def _left_behind(self) -> tuple[str, ...]:
+        """What is still in the cluster, why, and what to type."""
+        if self._left is None or not self._left.because:
+            return ()
+        return (*self._left.objects, f"{self._left.because}; remove it with: {self._left.command}")
 
     def _about_the_run(self) -> tuple[Finding, ...]:
         """A guessed phase that lies before the last one said is told; a phase that was said is remembered."""
@@ -220,6 +247,8 @@ class Owner:
             catalogue_severities=run.catalogue_severities,
             waivers=run.settings.waivers,
             refused=run.refused(),
+            built=run.built,
+            left_behind=self._left_behind(),
             findings=self._about_the_run(),
             command=_command(run.settings, snapshot.namespace),
             team_passed=self._team["passed"],

@@ -11,7 +11,7 @@ import functools
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +21,20 @@ import pytest
 from pytest_meshready import settings as settings_module
 from pytest_meshready.checklist import catalogue
 from pytest_meshready.checklist.lines import Line, Phase, Section
+from pytest_meshready.checklist.shipped import shipped_tests
 from pytest_meshready.cluster.resources import ALWAYS
 from pytest_meshready.collection import ROOT, Collection, shipped_arguments
 from pytest_meshready.plugin import FINISH, OPTIONS
 from pytest_meshready.report.decide import Decision, line_decision, window
 from pytest_meshready.report.facts import PhaseSource
-from pytest_meshready.results import CheckRecord, Severity, Status, Unknown
+from pytest_meshready.results import CheckRecord, Judgement, Part, Severity, Status, Unknown
 from pytest_meshready.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_meshready.cluster.client import Cluster
     from pytest_meshready.cluster.snapshot import Refusal, Snapshot
+    from pytest_meshready.istio.wire import Observed
+    from pytest_meshready.probing import Probes, Seen
 
 #: The HTTP status of a right that is missing.
 FORBIDDEN = 403
@@ -97,7 +100,25 @@ class Run:
             read_only=self.settings.read_only,
             waivers=self.settings.waivers,
             today=settings_module.today(),
+            built=self.built.get(line),
         )
+
+    @functools.cached_property
+    def built(self) -> dict[str, frozenset[Part]]:
+        """For each line the parts that a shipped check decides; what is not there was not built yet."""
+        return {
+            line: frozenset(part for test in tests for part in test.parts) for line, tests in shipped_tests().items() if line in self.lines
+        }
+
+    @property
+    def looks_live(self) -> bool:
+        """Whether this run may put probes into a cluster at all."""
+        return not self.settings.read_only and self.settings.snapshot is None
+
+    def live_lines(self) -> tuple[str, ...]:
+        """The selected lines of this phase that a shipped check decides live."""
+        due = [line for line in self.lines.values() if line.id in self.selected and line.due(self.phase.phase)]
+        return tuple(line.id for line in due if Part.LIVE in self.built.get(line.id, frozenset()))
 
     # --- what was seen ---
 
@@ -150,6 +171,28 @@ class Run:
         phase, because = guess(self.snapshot())
         return PhaseChoice(phase=Phase(phase), source="guess", because=because)
 
+    # --- what probes saw ---
+
+    @functools.cached_property
+    def wire(self) -> Wire:
+        """What the probes of this run saw; read from the owner's file, waiting for it if need be."""
+        return Wire(self)
+
+    @functools.cached_property
+    def probes(self) -> Probes:
+        """The probe pods of this run, for a team's own questions."""
+        from pytest_meshready import probing
+        from pytest_meshready.probes.pod import Run as PodRun
+
+        probing.want(self.folder)
+        outcome = probing.outcome(self.folder, self.patience)
+        return probing.Probes(self.cluster(), outcome, PodRun(id=self.id, namespace=self.settings.namespace))
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for the owner's probes: for the Lease, for the pods, and for the answers."""
+        return 2 * self.settings.deadlines.snapshot + 60.0
+
     # --- under xdist ---
 
     def for_worker(self, *, decided: bool) -> dict[str, str]:
@@ -168,6 +211,38 @@ class Run:
         """Remove the run's folder; the owner's business alone."""
         if not self.is_worker:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Wire:
+    """The live half of the evidence, for checks: ``mesh_check(static=..., live=mesh_wire.judge(rule))``."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def judge(self, rule: Callable[..., Judgement], *args: object) -> Judgement | None:
+        """What a rule says of what the probes saw; None where this run asks no wire (read-only, a saved snapshot).
+
+        What the probes could not see is added to what the rule found unknown.
+        """
+        if not self._run.looks_live:
+            return None
+        looked, unknown = self._observed
+        judgement = rule(looked, *args)
+        return replace(judgement, unknown=(*judgement.unknown, *unknown)) if unknown else judgement
+
+    @functools.cached_property
+    def seen(self) -> Seen:
+        """The answers as they came, and the probe pods as the API server has them."""
+        from pytest_meshready import probing
+
+        probing.want(self._run.folder)
+        return probing.seen(self._run.folder, self._run.patience)
+
+    @functools.cached_property
+    def _observed(self) -> tuple[Observed, tuple[Unknown, ...]]:
+        from pytest_meshready import probing
+
+        return probing.observed(self._run.snapshot(), self.seen)
 
 
 #: The run of this pytest process.

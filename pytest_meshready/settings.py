@@ -16,15 +16,21 @@ from typing import Literal
 
 from pytest_meshready import configuration
 from pytest_meshready.checklist.lines import Line, Phase
-from pytest_meshready.configuration import Configuration, MtlsException, SettingsError
+from pytest_meshready.configuration import Configuration, Dependency, MtlsException, SettingsError
 from pytest_meshready.report.waivers import Waiver
 from pytest_meshready.results import Severity
 from pytest_meshready.waiting import Deadlines
 
-__all__ = ["Deadlines", "MtlsException", "Settings", "SettingsError", "load", "today"]
+__all__ = ["Deadlines", "Dependency", "MtlsException", "Settings", "SettingsError", "load", "today"]
 
 #: A namespace is a DNS label (RFC 1123), as the API server demands.
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+#: The id of a run, as `pytest_meshready.run` makes it.
+_RUN_ID = re.compile(r"[0-9a-z]{1,40}")
+
+#: The image of the probe pods: any with a python3 of version 3.8 or later.
+PROBE_IMAGE = "python:3-alpine"
 
 #: A revision is the value of the label ``istio.io/rev``.
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -54,6 +60,10 @@ class Settings:
         read_only: whether nothing may be created or executed in the cluster.
         plan: whether only to show what would be done.
         rbac: where to write the rights of this selection; ``-`` for standard output.
+        probe_image: the image of the probe pods.
+        probe_namespace: a second namespace for a probe outside the mesh; None for none.
+        keep: whether what the run created stays in the cluster.
+        sweep: remove what runs that are over left behind: of all (empty) or of the run of this id; None to run the checklist.
         go_live: whether this is the final approval.
         report: the folder for the report's files.
         config_name: the file that was read, as a person calls it; empty if there is none.
@@ -67,6 +77,10 @@ class Settings:
         mtls_exceptions: ports that need not be STRICT.
         sidecar_exceptions: workloads that need no proxy, with the reason.
         probe_service_accounts: service accounts that probe pods may borrow.
+        gateway_namespaces: further namespaces in which gateways run; they are read as the run's own is.
+        gateway_secrets: the Secrets of gateways whose public facts may be read, as ``NAMESPACE/NAME``.
+        dependencies: what the namespace calls outside of the cluster; None if the team declared nothing.
+        external_rate_limit: where requests are limited before they reach the cluster, in the team's words; empty if nowhere.
     """
 
     namespace: str = ""
@@ -83,6 +97,10 @@ class Settings:
     read_only: bool = False
     plan: bool = False
     rbac: str | None = None
+    probe_image: str = PROBE_IMAGE
+    probe_namespace: str | None = None
+    keep: bool = False
+    sweep: str | None = None
     go_live: bool = False
     report: Path | None = None
     config_name: str = ""
@@ -96,6 +114,10 @@ class Settings:
     mtls_exceptions: tuple[MtlsException, ...] = ()
     sidecar_exceptions: Mapping[str, str] = field(default_factory=configuration.nothing)
     probe_service_accounts: tuple[str, ...] = ()
+    gateway_namespaces: tuple[str, ...] = ()
+    gateway_secrets: tuple[str, ...] = ()
+    dependencies: tuple[Dependency, ...] | None = None
+    external_rate_limit: str = ""
 
 
 def today() -> date:
@@ -135,6 +157,10 @@ def load(options: Mapping[str, object], *, rootdir: Path, invocation_dir: Path) 
         read_only=given.flag("mesh_read_only"),
         plan=given.flag("mesh_plan"),
         rbac=_rbac(given),
+        probe_image=given.text("mesh_probe_image") or PROBE_IMAGE,
+        probe_namespace=_namespace(given, "mesh_probe_namespace"),
+        keep=given.flag("mesh_keep"),
+        sweep=_sweep(given),
         go_live=given.flag("mesh_go_live"),
         report=_report(given),
         config_name=config.name,
@@ -148,6 +174,10 @@ def load(options: Mapping[str, object], *, rootdir: Path, invocation_dir: Path) 
         mtls_exceptions=config.mtls_exceptions,
         sidecar_exceptions=config.sidecar_exceptions,
         probe_service_accounts=config.probe_service_accounts,
+        gateway_namespaces=config.gateway_namespaces,
+        gateway_secrets=config.gateway_secrets,
+        dependencies=config.dependencies,
+        external_rate_limit=config.external_rate_limit,
     )
 
 
@@ -185,6 +215,11 @@ class _Options:
         """The file of an option, with ``~`` and relative to where pytest was started; None if it was not given."""
         text = self.text(key)
         return None if text is None else self._dir / Path(text).expanduser()
+
+    def raw(self, key: str) -> str | None:
+        """The text of an option that may be given without a value; None if it was not given."""
+        value = self._options.get(key)
+        return None if value is None else str(value).strip()
 
     def given(self, key: str) -> bool:
         """Whether the option was given at all."""
@@ -267,6 +302,18 @@ def _items(given: _Options) -> tuple[str, ...]:
 def _rbac(given: _Options) -> str | None:
     text = given.text("mesh_rbac")
     return text if text in (None, "-") else str(given.path("mesh_rbac"))
+
+
+def _sweep(given: _Options) -> str | None:
+    """What to sweep; without a value everything that is over.
+
+    Raises:
+        SettingsError: where the value cannot be the id of a run.
+    """
+    run = given.raw("mesh_sweep")
+    if run and not _RUN_ID.fullmatch(run):
+        raise SettingsError(f"--mesh-sweep={run} cannot be the id of a run: eight letters and digits, as readiness.json and labels show it")
+    return run
 
 
 def _report(given: _Options) -> Path | None:

@@ -35,8 +35,8 @@ __all__ = ["Answer", "Cluster", "ClusterError", "ReadError", "Upgrade", "connect
 #: Objects in one page of a list: kubectl's own number.
 PAGE = 500
 
-#: Requests at a time that the pool keeps connections for.
-CONNECTIONS = 8
+#: Requests at a time that the pool keeps connections for: a snapshot and the guests of a run use it at the same time.
+CONNECTIONS = 16
 
 _REDIRECTS = 300
 _GONE = 410
@@ -147,18 +147,26 @@ class Cluster:
         self._transport: _Transport | None = None
         self._trouble = ""
 
-    def get(self, path: str, query: Mapping[str, str | int] | None = None, *, deadline: Deadline | None = None) -> Answer:
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, str | int] | None = None,
+        *,
+        deadline: Deadline | None = None,
+        accept: frozenset[int] = frozenset(),
+    ) -> Answer:
         """One GET, repeated on 429, 5xx and connection errors until the deadline for one request.
 
         Args:
             path: what to read: ``/api/v1/nodes``.
             query: its parameters.
             deadline: a bound that may be shorter than that for one request.
+            accept: statuses that are answers here and no failures.
 
         Raises:
             ReadError: with one sentence and the server's own message.
         """
-        return self.request("GET", path, query, deadline=deadline)
+        return self.request("GET", path, query, deadline=deadline, accept=accept)
 
     def request(
         self,
@@ -169,6 +177,7 @@ class Cluster:
         body: bytes = b"",
         content_type: str = "application/json",
         deadline: Deadline | None = None,
+        accept: frozenset[int] = frozenset(),
     ) -> Answer:
         """One request of any method, repeated as `get` repeats: only for what may arrive twice without harm.
 
@@ -179,6 +188,7 @@ class Cluster:
             body: what to send; empty for nothing.
             content_type: what the body is.
             deadline: a bound that may be shorter than that for one request.
+            accept: statuses that are answers here and no failures.
 
         Raises:
             ReadError: as `get` does.
@@ -188,7 +198,7 @@ class Cluster:
         content = (body, content_type) if body else None
         try:
             return retry(
-                lambda: self._once(target, asked=f"{method} {path}", deadline=bound, method=method, content=content),
+                lambda: self._once(target, asked=f"{method} {path}", deadline=bound, method=method, content=content, accept=accept),
                 retry_on=lambda error: error.pause if isinstance(error, ReadError) else None,
                 deadline=bound,
             )
@@ -196,7 +206,13 @@ class Cluster:
             raise _lasting(gave_up) from gave_up.last
 
     def pages(
-        self, path: str, read: Callable[[bytes], tuple[_T, str]], *, page: int = PAGE, deadline: Deadline | None = None
+        self,
+        path: str,
+        read: Callable[[bytes], tuple[_T, str]],
+        *,
+        page: int = PAGE,
+        deadline: Deadline | None = None,
+        field_selector: str = "",
     ) -> tuple[list[_T], Answer]:
         """A whole list, page by page; only one page is in memory as bytes.
 
@@ -207,6 +223,7 @@ class Cluster:
             read: makes of the bytes of a page what shall be kept of it, and its ``continue`` token (empty on the last).
             page: objects in one page.
             deadline: for the whole list; each page has the deadline for one request besides.
+            field_selector: what the server leaves out of the list; empty for everything.
 
         Returns:
             What was kept of each page, and the answer of the last one.
@@ -217,7 +234,9 @@ class Cluster:
         kept: list[_T] = []
         token, restarted = "", False
         while True:
-            query: dict[str, str | int] = {"limit": page, "continue": token} if token else {"limit": page}
+            query: dict[str, str | int] = {"limit": page, **({"continue": token} if token else {})}
+            if field_selector:
+                query["fieldSelector"] = field_selector
             try:
                 answer = self.get(path, query, deadline=deadline)
             except ReadError as error:
@@ -231,7 +250,14 @@ class Cluster:
                 return kept, answer
 
     def _once(
-        self, target: str, *, asked: str, deadline: Deadline, method: str = "GET", content: tuple[bytes, str] | None = None
+        self,
+        target: str,
+        *,
+        asked: str,
+        deadline: Deadline,
+        method: str = "GET",
+        content: tuple[bytes, str] | None = None,
+        accept: frozenset[int] = frozenset(),
     ) -> Answer:
         import urllib3
 
@@ -252,7 +278,7 @@ class Cluster:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self.no_answer(error, asked, deadline) from error
-        if response.status < _REDIRECTS:
+        if response.status < _REDIRECTS or response.status in accept:
             return Answer(body=response.data, status=response.status, date=_date(response.headers.get("Date")))
         raise self.refused(response.status, response.headers, response.data, asked)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +20,11 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec.structs import force_setattr, replace
 
-from pytest_meshready.cluster import objects, objects_monitoring
+from pytest_meshready.cluster import certificates, objects, objects_monitoring
+from pytest_meshready.cluster import objects_capacity as capacity
+from pytest_meshready.cluster.autoscaler import parse_status
 from pytest_meshready.cluster.meshconfig import clean_probers, clean_proxy_config
+from pytest_meshready.cluster.objects_certificates import GatewaySecret, RootCertificates
 from pytest_meshready.cluster.resources import Resource
 from pytest_meshready.cluster.snapshot import Unreadable
 
@@ -67,9 +71,10 @@ class Shared:
     def __init__(self) -> None:
         self._known: dict[bytes, Any] = {}
 
-    def pod(self, pod: objects.Pod) -> None:
+    def pod(self, pod: objects.Pod | capacity.NodePod) -> None:
         """Make a pod, already redacted, use the parts that an earlier one has, too."""
-        for owner, fields in ((pod.metadata, _SHARED_METADATA), (pod.spec, _SHARED_SPEC)):
+        of_spec = _SHARED_SPEC if isinstance(pod, objects.Pod) else _SHARED_NODE_SPEC
+        for owner, fields in ((pod.metadata, _SHARED_METADATA), (pod.spec, of_spec)):
             for field in fields:
                 part = getattr(owner, field)
                 if part:
@@ -80,6 +85,7 @@ class Shared:
 
 _SHARED_METADATA = ("labels", "annotations", "owner_references")
 _SHARED_SPEC = ("containers", "init_containers", "tolerations", "topology_spread_constraints")
+_SHARED_NODE_SPEC = ("containers", "init_containers", "node_name", "overhead", "resources")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -100,7 +106,7 @@ def page(data: bytes, row: Resource, shared: Shared | None = None) -> Page:
     if clean is not None:
         for item in items:
             clean(item)
-    if shared is not None and row.type is objects.Pod:
+    if shared is not None and row.type in (objects.Pod, capacity.NodePod):
         for item in items:
             shared.pod(item)
     return Page(items=items, resume=found.metadata.resume or "")
@@ -116,6 +122,15 @@ def single(data: bytes, row: Resource) -> objects.Slim | Unreadable:
         return _item(msgspec.Raw(data), row)
     except msgspec.DecodeError as error:
         raise DecodeError(f"the answer is no JSON ({error}): something between here and the API server answered instead of it") from error
+
+
+_FAILING = re.compile(r"^\[-\]([^ ]+)", re.MULTILINE)
+
+
+def health(body: bytes, status: int, path: str) -> capacity.ServerHealth:
+    """What the API server says of itself at one of its health paths, where it lists its checks line by line."""
+    failing = _FAILING.findall(body.decode(errors="replace"))
+    return capacity.ServerHealth(metadata=objects.Metadata(name=path), status=status, failing=tuple(failing))
 
 
 def redact(item: _T) -> _T:
@@ -173,6 +188,9 @@ def _one_by_one(data: bytes, row: Resource) -> Page:
 
 
 def _item(raw: msgspec.Raw, row: Resource) -> objects.Slim | Unreadable:
+    reduce = _REDUCED.get(row.type)
+    if reduce is not None:
+        return _reduced(raw, row, reduce)
     try:
         return redact(msgspec.json.decode(raw, type=row.type))
     except msgspec.ValidationError:
@@ -183,6 +201,21 @@ def _item(raw: msgspec.Raw, row: Resource) -> objects.Slim | Unreadable:
         metadata = plain.get("metadata") if isinstance(plain, dict) else None
         named = metadata if isinstance(metadata, dict) else {}
         return Unreadable(key=row.key, namespace=str(named.get("namespace", "")), name=str(named.get("name", "?")), problem=str(error))
+
+
+def _reduced(raw: msgspec.Raw, row: Resource, reduce: Callable[[msgspec.Raw], objects.Slim]) -> objects.Slim | Unreadable:
+    """An object of which only facts are kept, never what it holds."""
+    try:
+        return redact(reduce(raw))
+    except msgspec.ValidationError as error:
+        return Unreadable(key=row.key, namespace="", name="?", problem=str(error))
+
+
+#: The kinds that hold certificates and keys.
+_REDUCED: dict[type[objects.Slim], Callable[[msgspec.Raw], objects.Slim]] = {
+    GatewaySecret: certificates.gateway_secret,
+    RootCertificates: certificates.root_certificates,
+}
 
 
 def without_nulls(value: Any) -> Any:  # noqa: ANN401 - JSON of any kind
@@ -290,12 +323,62 @@ def _prometheus_rule(rule: objects_monitoring.PrometheusRule) -> None:
         force_setattr(group, "rules", tuple(item for item in group.rules if objects_monitoring.is_about_mesh(item)))
 
 
+#: What a pod requests of a node; the rest (storage, devices) is not counted.
+_COUNTED = ("cpu", "memory")
+
+
+def _counted(resources: objects.Resources) -> objects.Resources:
+    return objects.Resources(requests={name: resources.requests[name] for name in _COUNTED if name in resources.requests})
+
+
+def _node_pod(pod: capacity.NodePod) -> None:
+    """Only what arithmetic needs; all labels of those pods alone that NetworkPolicies must let through."""
+    own, labels = pod.metadata, pod.metadata.labels
+    if "k8s-app" not in labels and not any(labels.get(name) in capacity.SCRAPERS for name in capacity.NAME_LABELS):
+        labels = {name: labels[name] for name in capacity.NODE_POD_LABELS if name in labels}
+    annotations = {name: own.annotations[name] for name in capacity.NODE_POD_ANNOTATIONS if name in own.annotations}
+    for field, value in (("labels", labels), ("annotations", annotations), ("owner_references", ()), ("uid", "")):
+        force_setattr(own, field, value)
+    for container in (*pod.spec.containers, *pod.spec.init_containers):
+        force_setattr(container, "resources", _counted(container.resources))
+    force_setattr(pod.spec, "resources", _counted(pod.spec.resources))
+    ready = tuple(objects.Condition(type=item.type, status=item.status) for item in pod.status.conditions if item.type == "Ready")
+    force_setattr(pod.status, "conditions", ready)
+
+
+#: Labels whose writer is kept: they put a namespace into the mesh.
+_MESH_LABELS = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode")
+
+
+def _namespace(namespace: objects.Namespace) -> None:
+    """Of the writers only when they wrote Istio's labels is kept, not who they are."""
+    _metadata(namespace.metadata)
+    kept = []
+    for entry in namespace.metadata.managed_fields:
+        metadata = entry.fields_v1.get("f:metadata")
+        labels = metadata.get("f:labels") if isinstance(metadata, dict) else None
+        own = tuple(label for label in _MESH_LABELS if f"f:{label}" in labels) if isinstance(labels, dict) else ()
+        if own:
+            kept.append(objects.ManagedFields(time=entry.time, labels=own))
+    force_setattr(namespace.metadata, "managed_fields", tuple(kept))
+
+
+def _autoscaler_status(item: capacity.ClusterAutoscalerStatus) -> None:
+    _metadata(item.metadata)
+    if item.data.status:
+        force_setattr(item, "state", parse_status(item.data.status))
+    force_setattr(item, "data", capacity.AutoscalerData())
+
+
 def _only_metadata(item: Any) -> None:  # noqa: ANN401 - every kind has metadata
     _metadata(item.metadata)
 
 
 _REDACTORS: dict[type, Callable[[Any], None]] = {
+    objects.Namespace: _namespace,
     objects.Pod: _pod,
+    capacity.NodePod: _node_pod,
+    capacity.ClusterAutoscalerStatus: _autoscaler_status,
     objects.Deployment: _workload,
     objects.StatefulSet: _workload,
     objects.DaemonSet: _workload,

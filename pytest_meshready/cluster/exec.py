@@ -38,7 +38,7 @@ class Channel(enum.IntEnum):
     CLOSE = 255
 
 
-class Lost(ClusterError):
+class Lost(ClusterError):  # noqa: N818 - it reads as what happened
     """The session is over: the command ended, the pod went, or the way to it broke; the message is the end of a sentence."""
 
 
@@ -47,7 +47,7 @@ class _Status(msgspec.Struct):
     message: str = ""
 
 
-def open_exec(cluster: Cluster, namespace: str, pod: str, container: str, command: Sequence[str], deadline: Deadline) -> Exec:
+def open_exec(cluster: Cluster, namespace: str, pod: str, *, container: str, command: Sequence[str], deadline: Deadline) -> Exec:
     """Start a command in a container of a running pod.
 
     Args:
@@ -62,9 +62,11 @@ def open_exec(cluster: Cluster, namespace: str, pod: str, container: str, comman
         ReadError: with one sentence; its ``status`` is 403 where exec is not permitted.
     """
     asked = f"exec in pod {namespace}/{pod}"
+    query = [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
+    query += [("command", word) for word in command]
     try:
         return retry(
-            lambda: _open(cluster, f"/api/v1/namespaces/{namespace}/pods/{pod}/exec", container, command, asked, deadline),
+            lambda: _open(cluster, f"/api/v1/namespaces/{namespace}/pods/{pod}/exec", query, asked=asked, deadline=deadline),
             retry_on=lambda error: error.pause if isinstance(error, ReadError) else None,
             deadline=deadline,
         )
@@ -72,10 +74,9 @@ def open_exec(cluster: Cluster, namespace: str, pod: str, container: str, comman
         raise gave_up.last from gave_up
 
 
-def _open(cluster: Cluster, path: str, container: str, command: Sequence[str], asked: str, deadline: Deadline) -> Exec:
+def _open(cluster: Cluster, path: str, query: Sequence[tuple[str, str]], *, asked: str, deadline: Deadline) -> Exec:
     bound = deadline.within(cluster.deadlines.request)
-    query = [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
-    upgrade = cluster.upgrade(path, [*query, *(("command", word) for word in command)], asked=asked, deadline=bound)
+    upgrade = cluster.upgrade(path, query, asked=asked, deadline=bound)
     try:
         return Exec(_websocket(upgrade, max(bound.left, 0.001)))
     except websocket.WebSocketBadStatusException as error:
@@ -102,7 +103,8 @@ def _websocket(upgrade: Upgrade, seconds: float) -> websocket.WebSocket:
     socket = websocket.WebSocket(sslopt=tls, enable_multithread=False, skip_utf8_validation=True)
     headers = [f"{name}: {value}" for name, value in upgrade.headers.items()]
     # no redirects: the credentials are for this server alone
-    socket.connect(upgrade.url, timeout=seconds, header=headers, subprotocols=list(_PROTOCOLS), redirect_limit=0, **proxy)
+    options = {"header": headers, "subprotocols": list(_PROTOCOLS), "redirect_limit": 0, **proxy}
+    socket.connect(upgrade.url, timeout=seconds, **options)  # type: ignore[no-untyped-call]
     return socket
 
 
@@ -114,7 +116,8 @@ class Exec:
 
     def fileno(self) -> int:
         """For selectors; look at `waiting` before."""
-        return int(self._socket.fileno())
+        connection = self._socket.sock
+        return connection.fileno() if connection else -1
 
     @property
     def waiting(self) -> bool:

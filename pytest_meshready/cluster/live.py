@@ -11,6 +11,7 @@ import datetime as dt
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ import msgspec
 from pytest_meshready.cluster import decode, locate, meshconfig, objects
 from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.reader import Ask, Reader, Result
-from pytest_meshready.cluster.resources import ALWAYS, RESOURCES, Scope, configmap_names
+from pytest_meshready.cluster.resources import ALWAYS, RESOURCES, SYSTEM_NAMESPACE, Scope, configmap_names
 from pytest_meshready.cluster.snapshot import ControlPlane, InjectorConfig, InstallValues, MeshConfig, Refusal, Snapshot, Unreadable
 from pytest_meshready.waiting import Deadline, Deadlines
 
@@ -40,6 +41,8 @@ def take(
     reads: frozenset[str],
     istio_namespace: str | None = None,
     revision: str | None = None,
+    gateway_namespaces: Sequence[str] = (),
+    secrets: Sequence[str] = (),
     deadlines: Deadlines,
     progress: Callable[[str], None] | None = None,
 ) -> Snapshot:
@@ -53,6 +56,8 @@ def take(
         reads: keys of `pytest_meshready.cluster.resources`.
         istio_namespace: ``--mesh-istio-namespace``, None to find it.
         revision: ``--mesh-revision``, a revision or a tag, None to find it.
+        gateway_namespaces: further namespaces to read as the run's own is read, because gateways run there.
+        secrets: the Secrets to read the public facts of, as ``NAMESPACE/NAME``; no other is touched.
         deadlines: ``snapshot`` bounds the whole, ``request`` each request.
         progress: told what is being waited for, from several threads.
 
@@ -60,19 +65,29 @@ def take(
         NamespaceMissing: where the namespace does not exist.
     """
     with decode.gc_paused():
-        taking = _Taking(Reader(cluster, Deadline(deadlines.snapshot), progress), namespace)
+        given = _Given(gateway_namespaces=tuple(gateway_namespaces), secrets=tuple(secrets))
+        taking = _Taking(Reader(cluster, Deadline(deadlines.snapshot), progress), namespace, given)
         planes, choice = taking.find(istio_namespace or "", revision or "")
         home = (choice.plane and choice.plane.namespace) or istio_namespace or USUAL_NAMESPACE
         taking.rest(reads | set(ALWAYS), home, choice, revision or "")
         return taking.snapshot(cluster.context, planes, choice)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """What the settings name beside the namespace of the run."""
+
+    gateway_namespaces: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+
 class _Taking:
     """What has been read so far."""
 
-    def __init__(self, reader: Reader, namespace: str) -> None:
+    def __init__(self, reader: Reader, namespace: str, given: _Given) -> None:
         self._reader = reader
         self._namespace = namespace
+        self._given = given
         self._items: dict[str, list[Any]] = {key: [] for key in RESOURCES}
         self._asked: set[str] = set()
         self._refusals: list[Refusal] = []
@@ -126,7 +141,9 @@ class _Taking:
         be read afterwards.
         """
         rows = [row for row in RESOURCES.values() if row.key in reads and row.key not in self._asked]
-        asks = [ask for row in rows if row.scope is not Scope.NAMED for ask in _asks(row.key, dict.fromkeys((self._namespace, home)), home)]
+        where = tuple(dict.fromkeys((self._namespace, home, *self._given.gateway_namespaces)))
+        asks = [ask for row in rows if row.scope not in (Scope.NAMED, Scope.GIVEN) for ask in _asks(row.key, where, home)]
+        asks += [ask for row in rows if row.scope is Scope.GIVEN for ask in _given_asks(row.key, self._given.secrets)]
         named: list[Ask] = []
         if choice.plane is None and choice.problem and not self._refused("mutatingwebhookconfigurations"):
             # which ConfigMap is the mesh's is not known: none is better than another mesh's
@@ -139,7 +156,7 @@ class _Taking:
         self._keep_config_maps(results[: len(named)])
         self._keep(results[len(named) :])
         root = self._mesh.root_namespace if self._mesh else ""
-        if root and root not in (self._namespace, home):
+        if root and root not in where:
             self._keep(self._reader.read([ask for row in rows if row.scope is Scope.NAMESPACE for ask in _asks(row.key, (root,), home)]))
 
     def _keep(self, results: Sequence[Result]) -> None:
@@ -198,6 +215,8 @@ class _Taking:
             control_plane_problem=choice.problem,
             mesh=self._mesh,
             injector=self._injector,
+            gateway_namespaces=self._given.gateway_namespaces,
+            gateway_secrets=self._given.secrets if "secrets" in self._asked else (),
             install=self._install,
             **items,
         )
@@ -208,13 +227,24 @@ class _Data(msgspec.Struct):
 
 
 def _asks(key: str, namespaces: Iterable[str], home: str) -> list[Ask]:
-    """The lists of one kind: once for the cluster, in the control plane's namespace, or in each of these namespaces."""
+    """The requests for one kind: once for the cluster, by name, in the control plane's namespace, or in each of these namespaces."""
     row = RESOURCES[key]
-    if row.scope is Scope.CLUSTER:
+    if row.scope in (Scope.CLUSTER, Scope.PATH):
         return [Ask(row=row)]
+    if row.scope is Scope.TRUST:
+        own = next(iter(namespaces))
+        return [Ask(row=row, namespace=namespace, name=name) for namespace in dict.fromkeys((own, home)) for name in row.names]
+    if row.scope is Scope.SYSTEM:
+        return [Ask(row=row, namespace=SYSTEM_NAMESPACE, name=name) for name in row.names]
     if row.scope is Scope.CONTROL_PLANE:
         return [Ask(row=row, namespace=home)]
     return [Ask(row=row, namespace=namespace) for namespace in namespaces]
+
+
+def _given_asks(key: str, names: Iterable[str]) -> list[Ask]:
+    """One request for each ``NAMESPACE/NAME``."""
+    pairs = [name.partition("/") for name in dict.fromkeys(names)]
+    return [Ask(row=RESOURCES[key], namespace=namespace, name=name) for namespace, _, name in pairs]
 
 
 def _merged(refused: Sequence[Result]) -> Iterable[Refusal]:

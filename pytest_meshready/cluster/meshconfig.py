@@ -181,6 +181,7 @@ def _mesh(config: Mapping[str, Any]) -> MeshConfig:
         default_config=proxy_config(_inner(config, "defaultConfig")),
         default_http_retry_policy=dict(retry_policy) if isinstance(retry_policy, Mapping) else None,
         connect_timeout=_text(config.get("connectTimeout")),
+        default_traffic_policy=_inner(config, "defaultTrafficPolicy"),
         access_log_file=_text(config.get("accessLogFile")),
         enable_prometheus_merge=_switch(config.get("enablePrometheusMerge")),
     )

@@ -158,6 +158,8 @@ class Toleration(Slim, frozen=True):
 
 
 class PodSpec(Slim, frozen=True):
+    """``resources`` are those of the pod as a whole, which stand for its containers' where they are set (Kubernetes 1.34)."""
+
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     service_account_name: str = ""
@@ -172,6 +174,7 @@ class PodSpec(Slim, frozen=True):
     node_selector: Labels = {}
     tolerations: tuple[Toleration, ...] = ()
     overhead: dict[str, str | int | float] = {}
+    resources: Resources = Resources()
 
 
 class StateDetail(Slim, frozen=True):
@@ -230,12 +233,17 @@ class Strategy(Slim, frozen=True):
 
 
 class WorkloadSpec(Slim, frozen=True):
-    """``replicas`` is None where it is not set, which Kubernetes reads as one."""
+    """``replicas`` is None where it is not set, which Kubernetes reads as one.
+
+    ``strategy`` is a Deployment's, ``update_strategy`` a StatefulSet's or a DaemonSet's.
+    """
 
     replicas: int | None = None
     selector: LabelSelector | None = None
     template: PodTemplate = PodTemplate()
     strategy: Strategy = Strategy()
+    update_strategy: Strategy = Strategy()
+    paused: bool = False
 
 
 class WorkloadStatus(Slim, frozen=True):
@@ -310,9 +318,26 @@ class CronJob(Slim, frozen=True):
 # --- the rest of Kubernetes -----------------------------------------------------------------------------------------
 
 
+class ManagedFields(Slim, frozen=True):
+    """One writer's part of an object: when it wrote last, and which of Istio's labels it owns.
+
+    ``fields_v1`` is only what the wire has: ``labels`` is made of it when it is read, and it is dropped.
+    """
+
+    time: str | None = None
+    fields_v1: dict[str, Any] = msgspec.field(default={}, name="fieldsV1")
+    labels: tuple[str, ...] = ()
+
+
+class NamespaceMetadata(Metadata, frozen=True):
+    """``managed_fields`` tells since when a namespace has its injection label, as far as anything does."""
+
+    managed_fields: tuple[ManagedFields, ...] = ()
+
+
 class Namespace(Slim, frozen=True):
     kind: ClassVar[str] = "Namespace"
-    metadata: Metadata = Metadata()
+    metadata: NamespaceMetadata = NamespaceMetadata()
 
 
 class NodeSpec(Slim, frozen=True):
@@ -548,10 +573,20 @@ class PeerAuthentication(Slim, frozen=True):
     spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
 
 
+class NamedProvider(Slim, frozen=True):
+    name: str = ""
+
+
 class AuthorizationPolicySpec(Slim, frozen=True):
-    """``action`` empty means ALLOW; a policy without rules that allows denies everything it selects."""
+    """``action`` empty means ALLOW; a policy without rules that allows denies everything it selects.
+
+    One with ``target_refs`` (before Istio 1.22: ``target_ref``) is for gateways and waypoints alone.
+    """
 
     selector: WorkloadSelector | None = None
+    target_ref: TargetRef | None = None
+    target_refs: tuple[TargetRef, ...] = ()
+    provider: NamedProvider | None = None
     action: str = ""
     rules: tuple[dict[str, Any], ...] | None = None
 
@@ -587,6 +622,7 @@ class TrafficPolicy(Slim, frozen=True):
     connection_pool: dict[str, Any] | None = None
     outlier_detection: dict[str, Any] | None = None
     load_balancer: dict[str, Any] | None = None
+    retry_budget: dict[str, Any] | None = None
 
 
 class Subset(Slim, frozen=True):

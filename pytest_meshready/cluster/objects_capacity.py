@@ -174,10 +174,8 @@ class NodeGroupState(Slim, frozen=True):
     name: str = ""
     health: str = ""
     scale_up: str = ""
-    scale_up_changed: str = ""
     backoff: str = ""
     target: int | None = None
-    min_size: int | None = None
     max_size: int | None = None
 
 
@@ -191,7 +189,6 @@ class AutoscalerState(Slim, frozen=True):
     written: str = ""
     health: str = ""
     scale_up: str = ""
-    scale_up_changed: str = ""
     groups: tuple[NodeGroupState, ...] = ()
     problem: str = ""
 

@@ -45,10 +45,21 @@ class ServiceEntrySpec(Slim, frozen=True):
     export_to: tuple[str, ...] = ()
 
 
+class EntryAddress(Slim, frozen=True):
+    value: str = ""
+
+
+class ServiceEntryStatus(Slim, frozen=True):
+    """``addresses`` are those that istiod chose itself."""
+
+    addresses: tuple[EntryAddress, ...] = ()
+
+
 class ServiceEntry(Slim, frozen=True):
     kind: ClassVar[str] = "ServiceEntry"
     metadata: Metadata = Metadata()
     spec: ServiceEntrySpec = ServiceEntrySpec()
+    status: ServiceEntryStatus = ServiceEntryStatus()
 
 
 class ListenerPort(Slim, frozen=True):

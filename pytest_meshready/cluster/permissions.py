@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_meshready.cluster.resources import ALWAYS, RESOURCES, Resource, Scope, configmap_names
+from pytest_meshready.cluster.resources import ALWAYS, RESOURCES, SYSTEM_NAMESPACE, Resource, Scope, configmap_names
 
 #: The service account that the YAML makes, in the namespace of the run.
 ACCOUNT = "meshready"
@@ -40,7 +40,16 @@ class Right:
         return f"{self.verb} {resource}{where}{names}"
 
 
-def rights(reads: Iterable[str], *, namespace: str, istio_namespace: str, root_namespace: str, revision: str) -> tuple[Right, ...]:
+def rights(
+    reads: Iterable[str],
+    *,
+    namespace: str,
+    istio_namespace: str,
+    root_namespace: str,
+    revision: str,
+    gateway_namespaces: Sequence[str] = (),
+    secrets: Sequence[str] = (),
+) -> tuple[Right, ...]:
     """What a run with these reads may have to do, sorted: first the whole cluster, then by namespace.
 
     Namespaces are listed; the single ``get`` that a run falls back to where it may not list them is not among these
@@ -52,6 +61,8 @@ def rights(reads: Iterable[str], *, namespace: str, istio_namespace: str, root_n
         istio_namespace: the control plane's.
         root_namespace: where policy for the whole mesh lives; usually the control plane's.
         revision: of the control plane; empty or ``default`` for the default one.
+        gateway_namespaces: further namespaces that are read as the run's own is, because gateways run there.
+        secrets: the Secrets whose public facts are read, as ``NAMESPACE/NAME``.
     """
     wanted = {Right(resource="/version", verb="get")}
     for key in {*reads, *ALWAYS}:
@@ -62,13 +73,34 @@ def rights(reads: Iterable[str], *, namespace: str, istio_namespace: str, root_n
             wanted.add(_list(row, istio_namespace))
         elif row.scope is Scope.NAMED:
             wanted.add(Right(namespace=istio_namespace, resource=row.plural, verb="get", names=configmap_names(revision)))
+        elif row.scope is Scope.SYSTEM:
+            wanted.add(Right(namespace=SYSTEM_NAMESPACE, resource=row.plural, verb="get", names=row.names))
+        elif row.scope is Scope.PATH:
+            wanted.add(Right(resource=row.plural, verb="get"))
+        elif row.scope is Scope.TRUST:
+            wanted.update(_get(row, where, row.names) for where in (namespace, istio_namespace))
+        elif row.scope is Scope.GIVEN:
+            wanted.update(_get(row, where, names) for where, names in _by_namespace(secrets).items())
         else:
-            wanted.update(_list(row, where) for where in (namespace, istio_namespace, root_namespace))
+            wanted.update(_list(row, where) for where in (namespace, istio_namespace, root_namespace, *gateway_namespaces))
     return tuple(sorted(wanted))
 
 
 def _list(row: Resource, namespace: str) -> Right:
     return Right(namespace=namespace, group=row.group, resource=row.plural, verb="list")
+
+
+def _get(row: Resource, namespace: str, names: tuple[str, ...]) -> Right:
+    return Right(namespace=namespace, group=row.group, resource=row.plural, verb="get", names=names)
+
+
+def _by_namespace(secrets: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Names of the form ``NAMESPACE/NAME`` by their namespace."""
+    found: dict[str, set[str]] = {}
+    for word in secrets:
+        namespace, _, name = word.partition("/")
+        found.setdefault(namespace, set()).add(name)
+    return {namespace: tuple(sorted(names)) for namespace, names in found.items()}
 
 
 def rbac_yaml(rights: Sequence[Right], *, namespace: str) -> str:

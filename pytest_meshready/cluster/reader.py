@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pytest_meshready.cluster import decode, objects
 from pytest_meshready.cluster.client import Answer, Cluster, ReadError
-from pytest_meshready.cluster.resources import Resource
+from pytest_meshready.cluster.resources import Resource, Scope
 from pytest_meshready.cluster.snapshot import Refusal, Unreadable
 from pytest_meshready.waiting import Deadline
 
@@ -26,11 +26,15 @@ GRACE = 0.5
 _NOT_FOUND = 404
 _UNAUTHORIZED = 401
 
+#: With this status ``/readyz`` says that it is not ready: an answer, and not worth asking again.
+_UNHEALTHY = frozenset({500})
+
 #: Versions to try where an older Istio does not serve v1 yet (checks.md 2.1); the fields that rules read are the same.
 OLDER_VERSIONS = {
     "security.istio.io": ("v1beta1",),
     "networking.istio.io": ("v1beta1", "v1alpha3"),
     "gateway.networking.k8s.io": ("v1beta1", "v1alpha3", "v1alpha2"),
+    "karpenter.sh": ("v1beta1",),
 }
 
 
@@ -51,7 +55,7 @@ class Ask:
     @property
     def verb(self) -> str:
         """As RBAC says it."""
-        return "list" if self.row and not self.name else "get"
+        return "list" if self.row and not self.name and self.row.scope is not Scope.PATH else "get"
 
     @property
     def resource(self) -> str:
@@ -67,6 +71,8 @@ class Ask:
         """The path of the request, for a version of the kind."""
         if self.row is None:
             return self.path
+        if self.row.scope is Scope.PATH:
+            return self.row.plural
         prefix = self.row.prefix.removesuffix(self.row.version) + version
         where = f"/namespaces/{self.namespace}" if self.namespace else ""
         return f"{prefix}{where}/{self.row.plural}{f'/{self.name}' if self.name else ''}"
@@ -187,6 +193,9 @@ class Reader:
 
     def _fetch_version(self, ask: Ask, version: str) -> Result:
         path, row = ask.path_of(version), ask.row
+        if row is not None and row.scope is Scope.PATH:
+            answer = self._cluster.get(path, deadline=self._deadline, accept=_UNHEALTHY)
+            return Result(ask=ask, items=(decode.health(answer.body, answer.status, path),), date=answer.date)
         if row is None or ask.name:
             answer = self._cluster.get(path, deadline=self._deadline)
             return _named(ask, answer)
@@ -196,7 +205,7 @@ class Reader:
             page = decode.page(body, row, shared)
             return page, page.resume
 
-        pages, answer = self._cluster.pages(path, keep, deadline=self._deadline)
+        pages, answer = self._cluster.pages(path, keep, deadline=self._deadline, field_selector=row.field_selector)
         return Result(
             ask=ask,
             items=[item for page in pages for item in page.items],
@@ -207,8 +216,10 @@ class Reader:
     def _not_found(self, ask: Ask, error: ReadError) -> Result:
         if ask.name:
             return Result(ask=ask, missing=True)
-        reason = f"the API server does not know {ask.resource} ({error.status}): nothing that defines this kind is installed"
-        return Result(ask=ask, refusal=ask.refused(reason, error.status, absent=ask.row is not None))
+        is_kind = ask.row is not None and ask.row.scope is not Scope.PATH
+        more = ": nothing that defines this kind is installed" if is_kind else ""
+        reason = f"the API server does not know {ask.resource} ({error.status}){more}"
+        return Result(ask=ask, refusal=ask.refused(reason, error.status, absent=is_kind))
 
     def _late(self, ask: Ask) -> Result:
         return Result(

@@ -9,8 +9,16 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from pytest_meshready.cluster import objects, objects_entry, objects_monitoring, objects_telemetry
-
+from pytest_meshready.cluster import (
+    objects,
+    objects_certificates,
+    objects_entry,
+    objects_monitoring,
+    objects_network,
+    objects_policy,
+    objects_telemetry,
+)
+from pytest_meshready.cluster import objects_capacity as capacity
 from pytest_meshready.cluster import objects_traffic as traffic
 
 
@@ -25,11 +33,22 @@ class Scope(enum.StrEnum):
     """in the control plane's namespace alone"""
     NAMED = "named"
     """in the control plane's namespace, one ``get`` for each known name: ConfigMaps are never listed"""
+    SYSTEM = "system"
+    """in ``kube-system``, one ``get`` for each of the row's names"""
+    TRUST = "trust"
+    """in the namespace of the run and the control plane's, one ``get`` for each of the row's names"""
+    GIVEN = "given"
+    """one ``get`` for each object that ``meshready.toml`` names, and nothing where it names none: Secrets are never listed"""
+    PATH = "path"
+    """a path of the API server that is no kind of object, such as ``/readyz``; it is the row's ``plural``"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """A kind of object; ``key`` is its name in a snapshot and in the catalogue."""
+    """A kind of object; ``key`` is its name in a snapshot and in the catalogue.
+
+    ``names`` are the objects of `Scope.SYSTEM` and `Scope.TRUST`. ``field_selector`` leaves objects out of a list on the server's side.
+    """
 
     key: str
     group: str
@@ -37,10 +56,12 @@ class Resource:
     plural: str
     type: type[objects.Slim]
     scope: Scope = Scope.NAMESPACE
+    names: tuple[str, ...] = ()
+    field_selector: str = ""
 
     @property
     def rbac_name(self) -> str:
-        """The plural with its group, as ``kubectl auth can-i`` takes it: ``deployments.apps``, ``pods``."""
+        """The plural with its group, as ``kubectl auth can-i`` takes it: ``deployments.apps``, ``pods``, ``/readyz``."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
@@ -59,13 +80,46 @@ def _grouped(
     return Resource(key=key, group=group, version=version, plural=plural or key, type=type_, scope=scope)
 
 
+#: The namespace of Kubernetes' own components.
+SYSTEM_NAMESPACE = "kube-system"
+
+#: Pods that have ended occupy nothing; a cluster may keep thousands of them.
+_ACTIVE = "status.phase!=Succeeded,status.phase!=Failed"
+
 _ROWS = (
     _core("namespaces", objects.Namespace, Scope.CLUSTER),
     _core("nodes", objects.Node, Scope.CLUSTER),
     _core("pods", objects.Pod),
+    Resource(key="node_pods", group="", version="v1", plural="pods", type=capacity.NodePod, scope=Scope.CLUSTER, field_selector=_ACTIVE),
     _core("services", objects.Service),
     _core("serviceaccounts", objects.ServiceAccount),
     _core("configmaps", objects.ConfigMap, Scope.NAMED),
+    Resource(
+        key="rootcertificates",
+        group="",
+        version="v1",
+        plural="configmaps",
+        type=objects_certificates.RootCertificates,
+        scope=Scope.TRUST,
+        names=("istio-ca-root-cert",),
+    ),
+    _core("secrets", objects_certificates.GatewaySecret, Scope.GIVEN),
+    _core("resourcequotas", capacity.ResourceQuota),
+    _core("limitranges", capacity.LimitRange),
+    Resource(
+        key="autoscaler_status",
+        group="",
+        version="v1",
+        plural="configmaps",
+        type=capacity.ClusterAutoscalerStatus,
+        scope=Scope.SYSTEM,
+        names=("cluster-autoscaler-status",),
+    ),
+    Resource(key="readyz", group="", version="", plural="/readyz", type=capacity.ServerHealth, scope=Scope.PATH),
+    _grouped("apiservices", "apiregistration.k8s.io", capacity.ApiService, Scope.CLUSTER),
+    _grouped("nodepools", "karpenter.sh", capacity.NodePool, Scope.CLUSTER),
+    _grouped("nodeclaims", "karpenter.sh", capacity.NodeClaim, Scope.CLUSTER),
+    _grouped("networkpolicies", "networking.k8s.io", objects_network.NetworkPolicy),
     _grouped("endpointslices", "discovery.k8s.io", objects.EndpointSlice),
     _grouped("deployments", "apps", objects.Deployment),
     _grouped("statefulsets", "apps", objects.StatefulSet),
@@ -79,7 +133,9 @@ _ROWS = (
     _grouped("mutatingwebhookconfigurations", "admissionregistration.k8s.io", objects.MutatingWebhookConfiguration, Scope.CLUSTER),
     _grouped("peerauthentications", "security.istio.io", objects.PeerAuthentication),
     _grouped("authorizationpolicies", "security.istio.io", objects.AuthorizationPolicy),
+    _grouped("requestauthentications", "security.istio.io", objects_policy.RequestAuthentication),
     _grouped("destinationrules", "networking.istio.io", objects.DestinationRule),
+    _grouped("workloadentries", "networking.istio.io", objects_policy.WorkloadEntry),
     _grouped("gateways", "networking.istio.io", objects_entry.Gateway, Scope.CLUSTER),
     _grouped("virtualservices", "networking.istio.io", objects_entry.VirtualService, Scope.CLUSTER),
     _grouped("serviceentries", "networking.istio.io", traffic.ServiceEntry, Scope.CLUSTER),

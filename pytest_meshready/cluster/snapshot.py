@@ -14,7 +14,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pytest_meshready.cluster import objects, objects_entry, objects_monitoring, objects_telemetry, objects_traffic
+from pytest_meshready.cluster import (
+    objects,
+    objects_capacity,
+    objects_certificates,
+    objects_entry,
+    objects_monitoring,
+    objects_network,
+    objects_policy,
+    objects_telemetry,
+    objects_traffic,
+)
 from pytest_meshready.cluster.objects import LabelSelector, Slim
 from pytest_meshready.results import Unknown
 
@@ -84,6 +94,7 @@ class MeshConfig(Slim, frozen=True):
     default_config: dict[str, Any] = {}
     default_http_retry_policy: dict[str, Any] | None = None
     connect_timeout: str = ""
+    default_traffic_policy: dict[str, Any] = {}
     access_log_file: str = ""
     enable_prometheus_merge: bool | None = None
 
@@ -122,7 +133,11 @@ class InstallValues(Slim, frozen=True):
 
 
 class Snapshot(Slim, frozen=True, omit_defaults=False):
-    """One look at a cluster. Tuples are sorted by namespace and name. See `unread` before trusting an empty one."""
+    """One look at a cluster. Tuples are sorted by namespace and name. See `unread` before trusting an empty one.
+
+    ``gateway_namespaces`` are those that the settings named beside the run's own; ``gateway_secrets`` the Secrets that were
+    asked for, as ``NAMESPACE/NAME``: one of these that is not among ``secrets`` and was not refused does not exist.
+    """
 
     namespace: str
     source: str = "cluster"
@@ -142,6 +157,8 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     mesh: MeshConfig | None = None
     injector: InjectorConfig | None = None
     install: InstallValues | None = None
+    gateway_namespaces: tuple[str, ...] = ()
+    gateway_secrets: tuple[str, ...] = ()
 
     namespaces: tuple[objects.Namespace, ...] = ()
     nodes: tuple[objects.Node, ...] = ()
@@ -163,6 +180,19 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     peerauthentications: tuple[objects.PeerAuthentication, ...] = ()
     authorizationpolicies: tuple[objects.AuthorizationPolicy, ...] = ()
     destinationrules: tuple[objects.DestinationRule, ...] = ()
+    requestauthentications: tuple[objects_policy.RequestAuthentication, ...] = ()
+    workloadentries: tuple[objects_policy.WorkloadEntry, ...] = ()
+    rootcertificates: tuple[objects_certificates.RootCertificates, ...] = ()
+    secrets: tuple[objects_certificates.GatewaySecret, ...] = ()
+    node_pods: tuple[objects_capacity.NodePod, ...] = ()
+    resourcequotas: tuple[objects_capacity.ResourceQuota, ...] = ()
+    limitranges: tuple[objects_capacity.LimitRange, ...] = ()
+    autoscaler_status: tuple[objects_capacity.ClusterAutoscalerStatus, ...] = ()
+    readyz: tuple[objects_capacity.ServerHealth, ...] = ()
+    apiservices: tuple[objects_capacity.ApiService, ...] = ()
+    nodepools: tuple[objects_capacity.NodePool, ...] = ()
+    nodeclaims: tuple[objects_capacity.NodeClaim, ...] = ()
+    networkpolicies: tuple[objects_network.NetworkPolicy, ...] = ()
     gateways: tuple[objects_entry.Gateway, ...] = ()
     virtualservices: tuple[objects_entry.VirtualService, ...] = ()
     serviceentries: tuple[objects_traffic.ServiceEntry, ...] = ()

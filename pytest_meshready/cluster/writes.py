@@ -26,7 +26,7 @@ from pytest_meshready.waiting import Deadline, GaveUp, retry
 #: One object as the API server speaks it.
 Manifest = Mapping[str, Any]
 
-#: Requests at a time: as many as the client keeps connections for.
+#: Requests at a time.
 AT_ONCE = 8
 
 #: Seconds before a creation is repeated that met a quota which was being counted at the same moment.

@@ -66,6 +66,19 @@ class _Rule:
         return not self.export_to or _EVERYWHERE in self.export_to or namespace in self.export_to
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """What some callers have for a host: a rule, or nothing. ``subsets`` tell of each where it is written.
+
+    ``selects`` tells that the rule is only for callers with certain labels.
+    """
+
+    policy: TrafficPolicy | None = None
+    by: ObjectRef | None = None
+    subsets: Mapping[str, tuple[Subset, ObjectRef]] = field(default_factory=dict)
+    selects: bool = False
+
+
 class _Hosts:
     """Rules by host, found by the most specific host that matches."""
 
@@ -114,6 +127,21 @@ class ClientRules:
             found = (ClientMode(),) if rule is None else (_plain(rule, port), *_subsets(rule, port))
             unique += [mode for mode in found if mode not in unique]
         return tuple(unique)
+
+    def in_force(self, fqdn: str, namespace: str, client: str) -> tuple[InForce, ...]:
+        """The rules that callers in a namespace have for a host, each once; several where rules select callers by labels.
+
+        Args:
+            fqdn: the host in full.
+            namespace: of the Service or ServiceEntry that makes the host.
+            client: of the callers.
+        """
+        group = self._group(fqdn, namespace, client)
+        chosen = _for_callers(group, client, self._labels.get(client, ({},)))
+        return tuple(
+            InForce() if rule is None else InForce(policy=rule.policy, by=rule.by, subsets=rule.subsets, selects=rule.selector is not None)
+            for rule in chosen
+        )
 
     def _add(self, rule: DestinationRule) -> None:
         own, host = rule.metadata.namespace, self._resolved(rule)

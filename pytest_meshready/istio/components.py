@@ -53,7 +53,8 @@ class Istiod:
 
 def held_namespaces(snapshot: Snapshot) -> tuple[str, ...]:
     """The namespaces whose objects a snapshot holds, the run's first."""
-    return tuple(dict.fromkeys((snapshot.namespace, snapshot.istio_namespace, snapshot.root_namespace)))
+    own = (snapshot.namespace, snapshot.istio_namespace, snapshot.root_namespace, *snapshot.gateway_namespaces)
+    return tuple(dict.fromkeys(own))
 
 
 def istiods(snapshot: Snapshot) -> tuple[Istiod, ...]:

@@ -97,7 +97,7 @@ class Hosts:
 
     def fqdn(self, name: str, namespace: str) -> str:
         """A name in full: only one without a dot is completed, with the namespace of the rule that names it."""
-        return name.lower() if "." in name or "*" in name or not name else f"{name}.{namespace}.svc.{self.domain}".lower()
+        return name.lower() if not name or any(sign in name for sign in ".*:") else f"{name}.{namespace}.svc.{self.domain}".lower()
 
     def find(self, fqdn: str, client: str | None = None) -> Host | None:
         """What a full name names, for callers of a namespace: the very name, or else the longest wildcard that covers it."""

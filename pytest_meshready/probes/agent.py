@@ -3,7 +3,7 @@
 It needs nothing but a Python of version 3.8 or later, and imports nothing of the package that delivers it by ConfigMap. What it
 is asked and what it answers is described field by field in ``messages.py``: JSON, one object a line.
 
-    agent.py talk    reads asks from standard input, runs up to 16 at a time, prints each answer when it is there;
+    agent.py talk    reads asks from standard input, runs up to 32 at a time, prints each answer when it is there;
                      ends when the input ends, on {"op": "bye"}, or after MESHREADY_LIFETIME seconds
     agent.py batch   reads asks, one a line, from MESHREADY_ASKS_0, MESHREADY_ASKS_1, ..., prints the answers, then {"done": n}
     agent.py host    answers GET with the request as JSON, so that one sees what a sidecar added to it, until it is ended
@@ -31,7 +31,7 @@ from contextlib import closing
 from typing import Any, Callable
 
 VERSION = 1
-CONCURRENT = 16
+CONCURRENT = 32
 ECHO_PORT = 8080
 
 # the defaults of an ask, in seconds and bytes, and the most that is kept of a body

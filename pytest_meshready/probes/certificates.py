@@ -132,7 +132,7 @@ def forwarded_clients(header: str) -> tuple[ForwardedClient, ...]:
         fields: dict[str, str] = {}
         for pair in _split(element, ";"):
             key, _, value = pair.partition("=")
-            fields[key.strip().lower()] = re.sub(r"\\(.)", r"\1", value.strip().strip('"'))
+            fields[key.strip().lower()] = re.sub(r"\\(.)", r"\1", value.strip().removeprefix('"').removesuffix('"'))
         found.append(
             ForwardedClient(
                 by=fields.get("by", ""), uri=fields.get("uri", ""), digest=fields.get("hash", ""), subject=fields.get("subject", "")

@@ -112,6 +112,7 @@ class Guests:
         self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
         self._left: Left | None = None
+        self._removed = threading.Event()
 
     # --- for the owner ---
 
@@ -159,11 +160,9 @@ class Guests:
         """
         if self._left is None:
             self._stopped.set()
-            worker = threading.Thread(target=self._remove, name="meshready-clean-up", daemon=True)
-            worker.start()
-            if not _joined(worker):
-                places = self._places()
-                return Left(command=cleanup.command(self.run, places), because="the clean-up was interrupted")
+            threading.Thread(target=self._remove, name="meshready-clean-up", daemon=True).start()
+            if not _patiently(self._removed):
+                return Left(command=cleanup.command(self.run, self._places()), because="the clean-up was interrupted")
         assert self._left is not None
         return self._left
 
@@ -254,7 +253,7 @@ class Guests:
 
     def _anchor(self, namespace: str, deadline: Deadline) -> Manifest:
         """The ConfigMap on which everything of the run in a namespace hangs."""
-        anchor = pod.anchor(pod.Run(id=self.run, namespace=namespace, user_agent=""))
+        anchor = pod.anchor(pod.Run(id=self.run, namespace=namespace))
         found = self._create(anchor, deadline)
         if found is not None:
             raise _Troubled(found)
@@ -266,7 +265,10 @@ class Guests:
 
     def _leftovers(self) -> tuple[str, ...]:
         """Earlier runs that left their anchor here: with our Lease in hand they are over, unless their Lease is elsewhere."""
-        others = writes.listed(self._cluster, CONFIG_MAP, self.namespace, f"{RUN_LABEL},{RUN_LABEL}!={self.run}")
+        try:
+            others = writes.listed(self._cluster, CONFIG_MAP, self.namespace, f"{RUN_LABEL},{RUN_LABEL}!={self.run}")
+        except WriteError:
+            return ()
         homes = {
             manifest["metadata"]["labels"][RUN_LABEL]: (manifest["metadata"].get("annotations") or {}).get(HOME_ANNOTATION, self.namespace)
             for manifest in others
@@ -288,8 +290,11 @@ class Guests:
             self._made.append(stamped)
         kind = kind_of(manifest)
         try:
-            made = _through_restarts(functools.partial(writes.create, self._cluster, stamped), deadline)
+            made = self._through_restarts(functools.partial(writes.create, self._cluster, stamped), deadline)
         except WriteError as error:
+            if error.cause is not Cause.UNREACHABLE:  # then it may be there all the same
+                with self._lock:
+                    self._made.remove(stamped)
             word = "probe pod" if kind is POD else kind.name
             what = f"{word} {stamped['metadata']['namespace']}/{stamped['metadata']['name']}"
             where = stamped["metadata"]["namespace"]
@@ -298,6 +303,22 @@ class Guests:
             with self._lock:
                 self._made[self._made.index(stamped)] = {"apiVersion": kind.api_version, "kind": kind.name, **made}
         return None
+
+    def _through_restarts(self, call: Callable[[], _T], deadline: Deadline) -> _T:
+        """Repeat a request beyond its own deadline as long as the API server does not answer.
+
+        Raises:
+            WriteError: its last failure.
+        """
+
+        def passing(error: Exception) -> float | None:
+            transient = isinstance(error, WriteError) and error.cause is Cause.UNREACHABLE and error.status != _UNAUTHORIZED
+            return 0.0 if transient and not self._stopped.is_set() else None
+
+        try:
+            return retry(call, retry_on=passing, deadline=deadline)
+        except GaveUp as gave_up:
+            raise gave_up.last from gave_up
 
     def _stamped(self, manifest: Manifest) -> Manifest:
         """The same object with what makes it one of this run's."""
@@ -327,10 +348,11 @@ class Guests:
             self._left = self._cleared()
         except Exception as error:  # noqa: BLE001 - a clean-up that raises would hide the report
             self._left = Left(command=cleanup.command(self.run, self._places()), because=f"the clean-up failed: {error!r}")
+        self._removed.set()
 
     def _cleared(self) -> Left:
         if self._thread is not None:
-            self._thread.join(self._cluster.deadlines.request)
+            self._thread.join(self._cluster.deadlines.request + 1)  # it begins nothing any more, but one request may be under way
         with self._lock:
             made = list(self._made)
         if self._keep:
@@ -357,31 +379,15 @@ class Guests:
         return Left(objects=names, command=cleanup.command(self.run, self._places()), because="kept, as --mesh-keep asks")
 
 
-def _through_restarts(call: Callable[[], _T], deadline: Deadline) -> _T:
-    """Repeat a request beyond its own deadline as long as the API server does not answer.
+def _patiently(done: threading.Event) -> bool:
+    """Wait through one interruption for what bounds itself; False after the second.
 
-    Raises:
-        WriteError: its last failure.
+    An event, because a thread whose `join` is interrupted counts as ended in Python 3.11 (python/cpython#90882).
     """
-
-    def passing(error: Exception) -> float | None:
-        transient = isinstance(error, WriteError) and error.cause is Cause.UNREACHABLE and error.status != _UNAUTHORIZED
-        return 0.0 if transient else None
-
-    try:
-        return retry(call, retry_on=passing, deadline=deadline)
-    except GaveUp as gave_up:
-        raise gave_up.last from gave_up
-
-
-def _joined(worker: threading.Thread) -> bool:
-    """Wait for a thread that bounds itself through one interruption; False after the second."""
     interruptions = 0
-    while worker.is_alive():
+    while interruptions < 2:
         try:
-            worker.join()
+            return done.wait()
         except KeyboardInterrupt:
             interruptions += 1
-            if interruptions > 1:
-                return False
-    return True
+    return False

@@ -91,7 +91,8 @@ class Run:
     Attributes:
         id: the run's id, a part of every name and the value of the label ``meshready.io/run``.
         namespace: where the objects are.
-        anchor_uid: the ``metadata.uid`` of the anchor in this namespace, once it is made.
+        anchor_uid: the ``metadata.uid`` of the anchor in this namespace, once it is made; empty: no owner is named.
+        user_agent: what requests of the probes say about who sends them; empty for the usual.
         lifetime: seconds after which pods end by themselves.
         image: the image of the pods.
         pull_secrets: names of Secrets for a registry that wants to know who pulls.
@@ -101,6 +102,7 @@ class Run:
     id: str
     namespace: str
     anchor_uid: str = ""
+    user_agent: str = ""
     lifetime: int = 900
     image: str = DEFAULT_IMAGE
     pull_secrets: tuple[str, ...] = ()
@@ -112,9 +114,9 @@ class Run:
         return f"meshready-{self.id}"
 
     @property
-    def user_agent(self) -> str:
+    def sender(self) -> str:
         """What requests of the probes say about who sends them."""
-        return f"pytest-meshready/{version()} (acceptance test; run {self.id})"
+        return self.user_agent or f"pytest-meshready/{version()} (acceptance test; run {self.id})"
 
     def labels(self, role: str = "") -> dict[str, str]:
         """The labels of an object; with a role those of a pod."""
@@ -254,7 +256,7 @@ def _metadata(run: Run, role: str, injection: Injection, revision: str, stats: S
 
 def _spec(run: Run, account: str, *, command: str, extra: Mapping[str, str]) -> Manifest:
     """The pod's specification: what Pod Security ``restricted`` demands, and what a guest owes besides."""
-    environment = {"MESHREADY_USER_AGENT": run.user_agent, "MESHREADY_LIFETIME": str(run.lifetime), **extra}
+    environment = {"MESHREADY_USER_AGENT": run.sender, "MESHREADY_LIFETIME": str(run.lifetime), **extra}
     security: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     if run.user is not None:
         security |= {"runAsUser": run.user, "runAsGroup": run.user}

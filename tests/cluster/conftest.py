@@ -66,9 +66,10 @@ def checklist(folder: Path, *options: str, env: dict[str, str] | None = None, co
     (project / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     if config:
         (project / "meshready.toml").write_text(config, encoding="utf-8")
+    report = project / "out/readiness.json"
+    report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--mesh-report=out", *options]
     done = subprocess.run(command, cwd=project, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=300, check=False)
-    report = project / "out/readiness.json"
     readiness = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     return Result(done.returncode, done.stdout + done.stderr, readiness)
 

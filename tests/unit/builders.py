@@ -468,7 +468,7 @@ def pods_of(
 def namespace(name: str = NAMESPACE, *, labels: Mapping[str, str] | None = None, **fields: Any) -> o.Namespace:
     """A namespace, by default labelled for injection; ``labels={}`` for one outside the mesh."""
     chosen = {"kubernetes.io/metadata.name": name, **(labels if labels is not None else {"istio-injection": "enabled"})}
-    return o.Namespace(metadata=metadata(name, "", labels=chosen, **fields))
+    return o.Namespace(metadata=o.NamespaceMetadata(**msgspec.structs.asdict(metadata(name, "", labels=chosen, **fields))))
 
 
 def node(name: str = "node-1", *, zone: str = "zone-a", ready: bool = True, kubelet: str = "v1.34.4", **spec: Any) -> o.Node:

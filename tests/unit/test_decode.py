@@ -72,7 +72,7 @@ def test_a_single_object() -> None:
     """One object is read as one of a list is, with nulls, with an odd shape, or not at all."""
     row = RESOURCES["namespaces"]
     assert decode.single(b'{"metadata":{"name":"payments","labels":null}}', row) == objects.Namespace(
-        metadata=objects.Metadata(name="payments")
+        metadata=objects.NamespaceMetadata(name="payments")
     )
     assert isinstance(decode.single(b'{"metadata":{"name":"payments","labels":7}}', row), Unreadable)
     with pytest.raises(decode.DecodeError, match="the answer is no JSON"):

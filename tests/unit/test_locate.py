@@ -12,6 +12,7 @@ from pytest_meshready.cluster.objects import (
     Metadata,
     MutatingWebhookConfiguration,
     Namespace,
+    NamespaceMetadata,
     ServiceReference,
     Webhook,
 )
@@ -202,4 +203,4 @@ def test_webhooks_that_could_not_be_read() -> None:
 def test_labels_of_a_namespace() -> None:
     """An unknown namespace has no known labels, which is not the same as none."""
     assert locate.labels_of(None) is None
-    assert locate.labels_of(Namespace(metadata=Metadata(labels={"a": "b"}))) == {"a": "b"}
+    assert locate.labels_of(Namespace(metadata=NamespaceMetadata(labels={"a": "b"}))) == {"a": "b"}

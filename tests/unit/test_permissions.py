@@ -50,6 +50,12 @@ def test_configmaps_are_got_by_the_names_of_the_revision() -> None:
     assert right.names[:3] == ("istio-1-31", "istio-sidecar-injector-1-31", "values-1-31")
 
 
+def test_what_is_no_kind_and_what_lies_in_kube_system() -> None:
+    """A path is a right on that path, and of Kubernetes' own namespace only one ConfigMap may be got, by its name."""
+    found = [str(right) for right in needed("readyz", "autoscaler_status", "node_pods") if right not in needed()]
+    assert found == ["get /readyz", "list pods", "get configmaps in kube-system: cluster-autoscaler-status"]
+
+
 def test_only_reading() -> None:
     """No right changes anything, reads a Secret or opens a pod."""
     found = needed(*RESOURCES)
@@ -67,6 +73,8 @@ def test_yaml_has_everything_to_be_applied() -> None:
         ("ClusterRoleBinding", None, "meshready-payments"),
         ("Role", "istio-system", "meshready-payments"),
         ("RoleBinding", "istio-system", "meshready-payments"),
+        ("Role", "kube-system", "meshready-payments"),
+        ("RoleBinding", "kube-system", "meshready-payments"),
         ("Role", "payments", "meshready-payments"),
         ("RoleBinding", "payments", "meshready-payments"),
     ]

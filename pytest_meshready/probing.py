@@ -1,0 +1,279 @@
+"""The live half of a run: its guests in the cluster, and what they saw, for every process of the run.
+
+The owner makes the guests in the background while the static checks run, asks every question of the live lines once, and
+writes what came back into the run's folder. Checks read it from there, in whichever worker they run. A team's own tests talk
+to the same pods through `Probes`. Where nobody needs a probe, none is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_meshready.cluster import writes
+from pytest_meshready.cluster.client import Cluster
+from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.istio import wire
+from pytest_meshready.istio.targets import Targets, targets
+from pytest_meshready.probes import pod
+from pytest_meshready.probes.guests import Guest, GuestPod, Guests, Left, Outcome, Ready, Reason, Trouble
+from pytest_meshready.probes.messages import Answer, Ask
+from pytest_meshready.probes.rights import exec_rights
+from pytest_meshready.probes.session import JobSession, ProbeError, Prober, Session
+from pytest_meshready.results import Unknown
+from pytest_meshready.waiting import Deadline, until
+
+if TYPE_CHECKING:
+    from pytest_meshready.settings import Settings
+
+#: Roles of the probes: in the mesh as the namespace's own pods are, and without a proxy.
+INSIDE, OUTSIDE, ELSEWHERE = "inside", "outside", "elsewhere"
+
+_WANTED, _READY, _SEEN = "probes-wanted", "probes.json", "wire.json"
+
+#: Seconds between two looks for a file of another process of the run.
+_LOOK = 0.1
+
+#: Seconds for all questions together, once the probes are there.
+_ASKING = 30.0
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the probes saw, as the owner wrote it down.
+
+    ``trouble`` is the sentence of what could not be had; then some answers, or all, are missing.
+    """
+
+    answers: tuple[Answer, ...] = ()
+    pods: dict[str, GuestPod] = {}
+    trouble: str = ""
+
+
+def account_role(account: str) -> str:
+    """The role of the probe that borrows a service account."""
+    return f"as-{account}"
+
+
+def may_exec(cluster: Cluster, settings: Settings, snapshot: Snapshot) -> bool:
+    """Whether probes can be talked to; otherwise they answer as Jobs. No answer is taken for yes: what happens decides."""
+    asked = exec_rights(namespaces(settings), snapshot.kubernetes_version or "1.34")
+    return all(allowed is not False for allowed in writes.reviews(cluster, asked).values())
+
+
+def namespaces(settings: Settings) -> tuple[str, ...]:
+    """Where a run puts its guests."""
+    return (settings.namespace, *((settings.probe_namespace,) if settings.probe_namespace else ()))
+
+
+def guests_of(cluster: Cluster, run_id: str, settings: Settings, *, jobs: bool) -> Guests:
+    """Everything that a run puts into the cluster, not yet made; ``jobs`` where probes have to answer as Jobs."""
+    home = pod.Run(id=run_id, namespace=settings.namespace, image=settings.probe_image)
+    probe = functools.partial(pod.probe, home)
+    visitors = [
+        Guest(role=INSIDE, manifest=probe(INSIDE, injection=pod.Injection.AS_NAMESPACE)),
+        Guest(role=OUTSIDE, manifest=probe(OUTSIDE, injection=pod.Injection.NO)),
+        *(
+            Guest(role=account_role(name), manifest=probe(account_role(name), injection=pod.Injection.AS_NAMESPACE, account=name))
+            for name in settings.probe_service_accounts
+        ),
+    ]
+    objects = [pod.agent(home), pod.service_account(home)]
+    if settings.probe_namespace:
+        away = pod.Run(id=run_id, namespace=settings.probe_namespace, image=settings.probe_image)
+        visitors.append(Guest(role=ELSEWHERE, manifest=pod.probe(away, ELSEWHERE, injection=pod.Injection.NO)))
+        objects += [pod.agent(away), pod.service_account(away)]
+    return Guests(
+        cluster,
+        run_id,
+        settings.namespace,
+        pods=visitors,
+        objects=objects,
+        kinds=(writes.JOB,) if jobs else (),
+        patience=settings.deadlines.snapshot,
+        lease_patience=settings.deadlines.snapshot / 2,
+        keep=settings.keep,
+    )
+
+
+class Probing:
+    """The owner's part: makes the guests when somebody wants them, asks, writes down, and clears up."""
+
+    def __init__(self, cluster: Cluster, run_id: str, settings: Settings, snapshot: Snapshot, folder: Path) -> None:
+        self._guests: Guests | None = None
+        self._settings = settings
+        self._cluster = cluster
+        self._run = pod.Run(id=run_id, namespace=settings.namespace, image=settings.probe_image)
+        self._snapshot = snapshot
+        self._folder = folder
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._work, name="meshready-probing", daemon=True)
+
+    def start(self, *, wanted: bool) -> None:
+        """Begin: at once where a selected line is wanted live, else when a test asks (`want`)."""
+        if wanted:
+            want(self._folder)
+        self._thread.start()
+
+    def finish(self) -> Left:
+        """Remove every guest; what is left, if anything, and the command for it."""
+        self._stopped.set()
+        with self._lock:
+            return self._guests.remove() if self._guests else Left()
+
+    def _work(self) -> None:
+        while not (self._folder / _WANTED).exists():
+            if self._stopped.wait(_LOOK):
+                return
+        try:
+            jobs = not may_exec(self._cluster, self._settings, self._snapshot)
+            with self._lock:
+                if self._stopped.is_set():
+                    return
+                self._guests = guests_of(self._cluster, self._run.id, self._settings, jobs=jobs)
+            outcome = self._guests.wait()
+            _write(self._folder / _READY, outcome)
+            seen = Seen(trouble=outcome.sentence) if isinstance(outcome, Trouble) else self._ask(outcome)
+            if lost := self._guests.lost:
+                seen = Seen(trouble=lost.sentence)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the checks must hear of it and not wait for ever
+            trouble = Trouble(reason=Reason.NOT_READY, sentence=f"the probes broke: {error!r}")
+            _write(self._folder / _READY, trouble)
+            seen = Seen(trouble=trouble.sentence)
+        _write(self._folder / _SEEN, seen)
+
+    def _ask(self, ready: Ready) -> Seen:
+        """Every question of the live lines, from both probes at the same time."""
+        plan = wire.asks(targets(self._snapshot))
+        probers = Probes(self._cluster, ready, self._run, create=self._create)
+        deadline = Deadline(_ASKING)
+        with ThreadPoolExecutor(2, thread_name_prefix="meshready-ask") as pool:
+            asked = {INSIDE: plan.meshed, OUTSIDE: plan.unmeshed}
+            futures = {role: pool.submit(_ask_one, probers, role, asks, deadline) for role, asks in asked.items()}
+            results = {role: future.result() for role, future in futures.items()}
+        probers.close()
+        troubles = [trouble for _, trouble in results.values() if trouble]
+        answers = tuple(answer for found, _ in results.values() for answer in found.values())
+        return Seen(answers=answers, pods=ready.pods, trouble="; ".join(troubles))
+
+    def _create(self, manifest: writes.Manifest) -> str:
+        assert self._guests is not None
+        trouble = self._guests.create(manifest)
+        return trouble.sentence if trouble else ""
+
+
+def _ask_one(probers: Probes, role: str, asks: Sequence[Ask], deadline: Deadline) -> tuple[Mapping[str, Answer], str]:
+    try:
+        return probers[role].ask(asks, deadline), ""
+    except ProbeError as error:
+        return {}, str(error)
+
+
+class Probes:
+    """The probe pods of the run, by their role: ``mesh_probe["inside"].ask([Ask(...)], Deadline(10))``.
+
+    Roles: ``inside`` (in the mesh, with an account of its own), ``outside`` (no proxy), ``elsewhere`` (no proxy, in
+    ``--mesh-probe-namespace``), and one for each account of ``probe_service_accounts`` (`Probes.account`).
+    """
+
+    def __init__(self, cluster: Cluster, outcome: Outcome, run: pod.Run, create: Callable[[writes.Manifest], str] | None = None) -> None:
+        self._cluster = cluster
+        self._outcome = outcome
+        self._run = run
+        self._create = create
+        self._open: dict[str, Prober] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, role: str) -> Prober:
+        """The probe of a role, with its conversation opened on first use.
+
+        Raises:
+            ProbeError: with one sentence, where there is no such probe.
+        """
+        with self._lock:
+            if role not in self._open:
+                self._open[role] = self._opened(role)
+            return self._open[role]
+
+    def account(self, name: str) -> Prober:
+        """The probe with this service account, which ``meshready.toml`` must list (``probe_service_accounts``).
+
+        Raises:
+            ProbeError: with one sentence, where the account is not listed or its probe could not be had.
+        """
+        return self[account_role(name)]
+
+    def close(self) -> None:
+        """End all conversations."""
+        for prober in self._open.values():
+            prober.close()
+
+    def _opened(self, role: str) -> Prober:
+        if isinstance(self._outcome, Trouble):
+            raise ProbeError(self._outcome.sentence)
+        guest = self._outcome.pod(role)
+        if isinstance(guest, Trouble):
+            raise ProbeError(guest.sentence)
+        if self._outcome.without_exec is None:
+            try:
+                return Session.open(self._cluster, guest.namespace, guest.name, pod.AGENT, Deadline(10.0))
+            except ProbeError as error:
+                if not error.forbidden:
+                    raise
+        if self._create is None:
+            raise ProbeError(f"nothing may be executed in {guest.namespace}/{guest.name}, and only the owner of a run makes Jobs")
+        return self._job(role)
+
+    def _job(self, role: str) -> JobSession:
+        """The same questions as a Job, for clusters where nothing may be executed in pods."""
+        assert self._create is not None
+        injection = pod.Injection.NO if role in (OUTSIDE, ELSEWHERE) else pod.Injection.AS_NAMESPACE
+        account = role.removeprefix("as-") if role.startswith("as-") else ""
+        return JobSession(self._cluster, self._run, role, injection=injection, create=self._create, account=account)
+
+
+def want(folder: Path) -> None:
+    """Ask the owner for probes, from any process of the run."""
+    (folder / _WANTED).touch()
+
+
+def outcome(folder: Path, seconds: float) -> Outcome:
+    """What came of the guests; waits for the owner at most so long."""
+    found = _await(folder / _READY, Ready | Trouble, seconds)
+    return (
+        found
+        if isinstance(found, Ready | Trouble)
+        else Trouble(reason=Reason.NOT_READY, sentence=f"the probes were not ready within {seconds:g} s")
+    )
+
+
+def seen(folder: Path, seconds: float) -> Seen:
+    """What the probes saw; waits for the owner at most so long."""
+    found = _await(folder / _SEEN, Seen, seconds)
+    return found if isinstance(found, Seen) else Seen(trouble=f"the probes had no answer within {seconds:g} s")
+
+
+def observed(snapshot: Snapshot, looked: Seen) -> tuple[wire.Observed, tuple[Unknown, ...]]:
+    """What the answers say, and what is unknown because a probe could not be had."""
+    found: Targets = targets(snapshot)
+    unknown = (Unknown(reason=looked.trouble),) if looked.trouble else ()
+    return wire.observe(snapshot, found, {answer.id: answer for answer in looked.answers}), unknown
+
+
+def _write(path: Path, value: Outcome | Seen) -> None:
+    partial = path.with_suffix(".part")
+    with contextlib.suppress(FileNotFoundError):  # the run has ended and its folder is gone
+        partial.write_bytes(msgspec.json.encode(value))
+        partial.replace(path)
+
+
+def _await(path: Path, type_: Any, seconds: float) -> Any:  # noqa: ANN401 - a union is no type for mypy
+    until(lambda: True if path.exists() else None, every=_LOOK, deadline=Deadline(seconds))
+    return msgspec.json.decode(path.read_bytes(), type=type_) if path.exists() else None

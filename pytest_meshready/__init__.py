@@ -13,27 +13,48 @@ if TYPE_CHECKING:
     from pytest_meshready.checks import Check
     from pytest_meshready.cluster.client import Cluster
     from pytest_meshready.cluster.snapshot import Snapshot
+    from pytest_meshready.probes.messages import Answer, Ask, Op, Outcome
+    from pytest_meshready.probing import Probes
     from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Severity, Status, Unknown
+    from pytest_meshready.run import Wire
     from pytest_meshready.settings import Settings
+    from pytest_meshready.traffic import Traffic
+    from pytest_meshready.waiting import Deadline
 
 __all__ = [
+    "Answer",
+    "Ask",
     "Check",
     "Cluster",
+    "Deadline",
     "Evidence",
     "Finding",
     "Judgement",
     "Level",
     "Line",
     "ObjectRef",
+    "Op",
+    "Outcome",
     "Phase",
+    "Probes",
     "Settings",
     "Severity",
     "Snapshot",
     "Status",
+    "Traffic",
     "Unknown",
+    "Wire",
 ]
 
 _HOMES = {
+    "Answer": "probes.messages",
+    "Ask": "probes.messages",
+    "Deadline": "waiting",
+    "Op": "probes.messages",
+    "Outcome": "probes.messages",
+    "Probes": "probing",
+    "Traffic": "traffic",
+    "Wire": "run",
     "Check": "checks",
     "Cluster": "cluster.client",
     "Line": "checklist.lines",

@@ -81,6 +81,23 @@ class Dependency:
     owner: str = ""
 
 
+class Risk(enum.StrEnum):
+    """How much a team stands to lose where a namespace fails (line 4.1.1)."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutEntry:
+    """A line of the rollout log (line 10.1.1): which namespace joined the mesh on which day, and who approved it."""
+
+    namespace: str
+    day: date
+    approver: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """What the file says; the fields are explained in `pytest_meshready.settings.Settings`."""
@@ -103,6 +120,8 @@ class Configuration:
     gateway_secrets: tuple[str, ...] = ()
     dependencies: tuple[Dependency, ...] | None = None
     external_rate_limit: str = ""
+    risks: Mapping[str, Risk] = field(default_factory=nothing)
+    rollout: tuple[RolloutEntry, ...] | None = None
 
 
 def load(path: Path | None, *, rootdir: Path, shown: str | None = None) -> Configuration:
@@ -166,6 +185,8 @@ def parse(data: Mapping[str, Any], name: str) -> Configuration:
         gateway_secrets=_names(top, "gateway_secrets", _SECRET, "istio-ingress/shop-tls"),
         dependencies=top.tables("dependency", _dependency) if top.has("dependency") else None,
         external_rate_limit=top.text("external_rate_limit") or "",
+        risks=MappingProxyType(_risks(top.table("risks"))),
+        rollout=top.tables("rollout", _rollout_entry) if top.has("rollout") else None,
     )
     top.close()
     return config
@@ -406,6 +427,21 @@ def _dependency(table: _Table) -> Dependency:
     if isinstance(port, bool) or not isinstance(port, int) or (given and not 0 < port < 65536):
         raise table.error("port", "the number of a port, 1 to 65535")
     return Dependency(host=host, port=port, protocol=(table.text("protocol") or "").upper(), owner=table.text("owner") or "")
+
+
+def _risks(table: _Table) -> dict[str, Risk]:
+    """Ratings by namespace."""
+    found = {}
+    for namespace in table.data:
+        risk = table.enum(namespace, Risk)
+        assert risk is not None
+        found[namespace] = risk
+    return found
+
+
+def _rollout_entry(table: _Table) -> RolloutEntry:
+    table.need("namespace", "date", "approver")
+    return RolloutEntry(namespace=table.said("namespace"), day=table.day("date"), approver=table.said("approver"))
 
 
 def _names(table: _Table, key: str, shape: re.Pattern[str], example: str) -> tuple[str, ...]:

@@ -7,15 +7,22 @@ more than the run does.
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from pytest_meshready import probing, sources
 from pytest_meshready.checklist import catalogue
 from pytest_meshready.checklist.lines import Line
+from pytest_meshready.checklist.shipped import shipped_tests
 from pytest_meshready.cluster import permissions
+from pytest_meshready.cluster.kubeconfig import ClusterError
+from pytest_meshready.probes import rights as guest_rights
+from pytest_meshready.results import Part
 from pytest_meshready.run import read_settings, reads_for
 from pytest_meshready.settings import Settings
+from pytest_meshready.waiting import Deadline
 
 
 def main(config: pytest.Config) -> int:
@@ -36,7 +43,7 @@ def main(config: pytest.Config) -> int:
     chosen = [line for line in lines if line.id in selected and (phase is None or line.due(phase))]
     istio_namespace = settings.istio_namespace or "istio-system"
     rights = permissions.rights(
-        reads_for(lines, selected, phase),
+        reads_for(lines, selected, settings),
         namespace=settings.namespace,
         istio_namespace=istio_namespace,
         root_namespace=istio_namespace,
@@ -44,29 +51,67 @@ def main(config: pytest.Config) -> int:
         gateway_namespaces=settings.gateway_namespaces,
         secrets=settings.gateway_secrets,
     )
+    live = [] if settings.read_only else [line.id for line in chosen if Part.LIVE in _parts(line)]
     if settings.plan:
-        sys.stdout.write(_plan(settings, chosen, rights))
+        guests = _guests(settings, "") if live else ()
+        sys.stdout.write(_plan(settings, chosen, tuple(sorted({*rights, *guests})), live))
     if settings.rbac:
-        _write(settings.rbac, permissions.rbac_yaml(rights, namespace=settings.namespace))
+        guests = _guests(settings, _version(settings)) if live else ()
+        _write(settings.rbac, permissions.rbac_yaml(tuple(sorted({*rights, *guests})), namespace=settings.namespace))
     return 0
 
 
-def _plan(settings: Settings, lines: list[Line], rights: tuple[permissions.Right, ...]) -> str:
+def _parts(line: Line) -> frozenset[Part]:
+    return frozenset(part for test in shipped_tests().get(line.id, ()) for part in test.parts)
+
+
+def _guests(settings: Settings, kubernetes_version: str) -> tuple[permissions.Right, ...]:
+    """The rights that the probe pods need besides."""
+    places = probing.namespaces(settings)
+    return (*guest_rights.rights(places, home=settings.namespace), *guest_rights.exec_rights(places, kubernetes_version))
+
+
+def _version(settings: Settings) -> str:
+    """The API server's version, on which the verb of exec depends (checks.md B7); empty where nobody answers: then both verbs."""
+    try:
+        found = sources.connect(settings).get("/version", deadline=Deadline(min(settings.deadlines.request, 5.0))).json()
+    except (ClusterError, pytest.UsageError):
+        return ""
+    return str(found.get("gitVersion", "")) if isinstance(found, dict) else ""
+
+
+def _plan(settings: Settings, lines: list[Line], rights: tuple[permissions.Right, ...], live: list[str]) -> str:
     """The plan as text, 80 columns wide."""
     phase = settings.phase or "not given: it would be guessed, and the verdict could not be READY"
-    decided = [line for line in lines if line.reads]
-    rows = [
-        f"plan for namespace {settings.namespace}",
-        f"  phase      {phase}",
-        f"  lines      {len(lines)} selected and due, {len(decided)} with a check: {' '.join(line.id for line in decided)}",
-        "  created    nothing",
-        "  sent       nothing",
-        "  disturbed  nothing",
-        "  read       these, each list in pages of 500, and nothing else:",
-    ]
+    decided = " ".join(line.id for line in lines if _parts(line))
+    rows = [f"plan for namespace {settings.namespace}", *_row("phase", str(phase))]
+    rows += _row("lines", f"{len(lines)} selected and due; with a check in this version: {decided}")
+    if live:
+        places = " and ".join(probing.namespaces(settings))
+        rows += _row("live", f"asked over the wire: {' '.join(live)}")
+        rows += _row(
+            "created",
+            f"in {places}, labelled meshready.io/run, owned by one ConfigMap, with a deadline, and removed at the end: the ConfigMap, "
+            "one with the agent, a service account without a token, a Lease, and the probe pods (one as the namespace's own pods are, "
+            "one without a proxy, one for each of probe_service_accounts)",
+        )
+        rows += _row(
+            "sent",
+            "once, and nothing to anybody else: to each port of at most two pods of each workload two TLS handshakes without data, and "
+            "five plaintext bytes only where the mode is STRICT (or one GET of the readiness path where plaintext is meant to be "
+            "taken); to each proxy one GET of its readiness; to each port of a Service one GET of the readiness path, or a connection "
+            "without a byte",
+        )
+    else:
+        rows += [*_row("created", "nothing"), *_row("sent", "nothing")]
+    rows += [*_row("disturbed", "nothing"), *_row("rights", "these are used, each list in pages of 500, and no others:")]
     rows += [f"    {right}" for right in rights]
     rows += ["  The rights for exactly this, as YAML: add --mesh-rbac=-", ""]
     return "\n".join(rows)
+
+
+def _row(name: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=f"  {name:<10} ", subsequent_indent=" " * 13)
 
 
 def _write(target: str, text: str) -> None:

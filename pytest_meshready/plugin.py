@@ -90,9 +90,13 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     asked = config.getoption("mesh_plan") or config.getoption("mesh_rbac") or config.getoption("mesh_sweep") is not None
     if not asked or not wanted(config):
         return None
-    from pytest_meshready.plan import main
+    if config.getoption("mesh_sweep") is not None:
+        from pytest_meshready import sweeping
 
-    return main(config)
+        return sweeping.main(config)
+    from pytest_meshready import plan
+
+    return plan.main(config)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -107,6 +107,7 @@ class Probing:
 
     def __init__(self, cluster: Cluster, run_id: str, settings: Settings, snapshot: Snapshot, folder: Path) -> None:
         self._guests: Guests | None = None
+        self._outcome: Outcome | None = None
         self._settings = settings
         self._cluster = cluster
         self._run = pod.Run(id=run_id, namespace=settings.namespace, image=settings.probe_image)
@@ -121,6 +122,17 @@ class Probing:
         if wanted:
             want(self._folder)
         self._thread.start()
+
+    @property
+    def held(self) -> str:
+        """The sentence that another run holds the namespace; empty where none does."""
+        found = self._outcome
+        return found.sentence if isinstance(found, Trouble) and found.reason is Reason.LEASE_HELD else ""
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """The ids of earlier runs that left something in the namespace."""
+        return self._outcome.leftovers if isinstance(self._outcome, Ready) else ()
 
     def finish(self) -> Left:
         """Remove every guest; what is left, if anything, and the command for it."""
@@ -138,7 +150,7 @@ class Probing:
                 if self._stopped.is_set():
                     return
                 self._guests = guests_of(self._cluster, self._run.id, self._settings, jobs=jobs)
-            outcome = self._guests.wait()
+            outcome = self._outcome = self._guests.wait()
             _write(self._folder / _READY, outcome)
             seen = Seen(trouble=outcome.sentence) if isinstance(outcome, Trouble) else self._ask(outcome)
             if lost := self._guests.lost:

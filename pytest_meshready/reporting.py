@@ -28,6 +28,9 @@ from pytest_meshready.settings import Settings
 if TYPE_CHECKING:
     from pytest_meshready.report.model import Readiness
 
+#: What is said where paths left the checklist out.
+LEFT_OUT = "checklist not collected, because paths were given; add --mesh-checklist to run it beside them"
+
 #: Where workers write which node decides which lines, for the report of a worker that is lost in the middle of one.
 _LINES_FILE = "lines.json"
 
@@ -106,7 +109,7 @@ class Owner:
 
         lines = header(self._facts())
         if not self._run.checklist:
-            lines.append("meshready: checklist not collected, because paths were given; add --mesh-checklist to run it beside them")
+            lines.append(f"meshready: {LEFT_OUT}")
         return lines
 
     @pytest.hookimpl(optionalhook=True)
@@ -156,11 +159,16 @@ class Owner:
         self.clear_up()
         if self._collect_only or not self._looked or int(exitstatus) == pytest.ExitCode.USAGE_ERROR:
             return
+        if not self._run.checklist and not self._records:
+            return  # paths were given, and none of their tests decides a line: this is the team's run, with pytest's own outcome
         from pytest_meshready.report.build import build
 
         facts = self._facts(pytest_exit=int(exitstatus), complete=self._complete(session, int(exitstatus)))
         self._readiness = build(facts, tuple(self._run.lines.values()), self._run.sections, self._records)
         session.exitstatus = self._readiness.run.exit_code
+        if self._probing is not None and self._probing.held:
+            self._problem = self._probing.held
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if self._run.settings.report is not None:
             from pytest_meshready.report import files
 
@@ -185,6 +193,8 @@ class Owner:
         for note in sorted(self._notes):
             terminalreporter.write_line(f"meshready: {note}")
         if self._readiness is None:
+            if self._looked and not self._run.checklist:
+                terminalreporter.write_line(f"meshready: {LEFT_OUT}")
             return
         from pytest_meshready.report import terminal
 
@@ -196,10 +206,24 @@ class Owner:
             for text, style in row:
                 terminalreporter.write(text, **terminal.markup(style))
             terminalreporter.line("")
+        for run in self._probing.leftovers if self._probing else ():
+            namespace = self._run.settings.namespace
+            terminalreporter.write_line(
+                f"meshready: run {run} left something in {namespace}; remove it with: "
+                f"pytest --mesh-namespace={namespace} --mesh-sweep={run}"
+            )
         for path in self._written:
             terminalreporter.write_line(f"meshready: wrote {path}")
+        if not self._run.checklist:
+            terminalreporter.write_line(f"meshready: {LEFT_OUT}")
         if self._problem:
             terminalreporter.write_line(f"meshready: {self._problem}", red=True)
+
+    def _selected(self) -> frozenset[str] | None:
+        """The lines that the verdict is about; None for all. With paths and without the checklist: those that their tests decide."""
+        if not self._run.checklist:
+            return frozenset(line for record in self._records for line in record.items)
+        return self._run.selected if self._run.settings.items or self._run.arguments else None
 
     def _left_behind(self) -> tuple[str, ...]:
         """What is still in the cluster, why, and what to type."""
@@ -242,8 +266,8 @@ class Owner:
             read_only=run.settings.read_only,
             go_live=run.settings.go_live,
             selection=run.settings.items,
-            selected=run.selected if run.settings.items else None,
-            unselected_because="not selected by --mesh-items",
+            selected=self._selected(),
+            unselected_because="not selected by --mesh-items" if run.checklist else "the checklist was left out, because paths were given",
             catalogue_severities=run.catalogue_severities,
             waivers=run.settings.waivers,
             refused=run.refused(),

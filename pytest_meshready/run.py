@@ -77,9 +77,8 @@ class Run:
     # --- what was asked ---
 
     def reads(self) -> frozenset[str]:
-        """The kinds to read: those of the selected lines, of this phase unless the snapshot is kept or the phase is guessed."""
-        phase = None if self.settings.save_snapshot else self.settings.phase
-        return reads_for(self.lines.values(), self.selected, phase)
+        """The kinds to read (`reads_for`)."""
+        return reads_for(self.lines.values(), self.selected, self.settings)
 
     def not_due(self, line: str) -> str:
         """Why the line does not belong to this run's phase; empty if it does."""
@@ -249,13 +248,18 @@ class Wire:
 RUN = pytest.StashKey[Run]()
 
 
-def reads_for(lines: Iterable[Line], selected: frozenset[str], phase: Phase | None) -> frozenset[str]:
-    """The rows of `pytest_meshready.cluster.resources` that these lines need; without a phase, those of every phase.
+def reads_for(lines: Iterable[Line], selected: frozenset[str], settings: Settings) -> frozenset[str]:
+    """The rows of `pytest_meshready.cluster.resources` that a run reads: what its selected lines of its phase need.
 
-    A phase that has to be guessed needs what the guess looks at as well.
+    A phase that has to be guessed needs what the guess looks at as well. A snapshot that is saved holds everything, so that it
+    can be replayed in every phase, and by later versions that decide more lines.
     """
+    from pytest_meshready.cluster.resources import RESOURCES
     from pytest_meshready.istio.phase import READS
 
+    if settings.save_snapshot:
+        return frozenset(RESOURCES)
+    phase = settings.phase
     wanted = {key for line in lines if line.id in selected and (phase is None or line.due(phase)) for key in line.reads}
     return frozenset(wanted | set(ALWAYS) | (set(READS) if phase is None else set()))
 

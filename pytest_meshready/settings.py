@@ -16,7 +16,7 @@ from typing import Literal
 
 from pytest_meshready import configuration
 from pytest_meshready.checklist.lines import Line, Phase
-from pytest_meshready.configuration import Configuration, Dependency, MtlsException, SettingsError
+from pytest_meshready.configuration import Configuration, Dependency, MtlsException, Risk, RolloutEntry, SettingsError
 from pytest_meshready.report.waivers import Waiver
 from pytest_meshready.results import Severity
 from pytest_meshready.waiting import Deadlines
@@ -81,6 +81,8 @@ class Settings:
         gateway_secrets: the Secrets of gateways whose public facts may be read, as ``NAMESPACE/NAME``.
         dependencies: what the namespace calls outside of the cluster; None if the team declared nothing.
         external_rate_limit: where requests are limited before they reach the cluster, in the team's words; empty if nowhere.
+        risks: how the team rates the risk of its namespaces.
+        rollout: the log of namespaces that joined the mesh; None if the team keeps none here.
     """
 
     namespace: str = ""
@@ -118,6 +120,8 @@ class Settings:
     gateway_secrets: tuple[str, ...] = ()
     dependencies: tuple[Dependency, ...] | None = None
     external_rate_limit: str = ""
+    risks: Mapping[str, Risk] = field(default_factory=configuration.nothing)
+    rollout: tuple[RolloutEntry, ...] | None = None
 
 
 def today() -> date:
@@ -178,6 +182,8 @@ def load(options: Mapping[str, object], *, rootdir: Path, invocation_dir: Path) 
         gateway_secrets=config.gateway_secrets,
         dependencies=config.dependencies,
         external_rate_limit=config.external_rate_limit,
+        risks=config.risks,
+        rollout=config.rollout,
     )
 
 

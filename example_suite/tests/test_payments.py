@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_meshready import Check, Settings, Snapshot
+from pytest_meshready import Check, Settings, Snapshot, Traffic
 from pytest_meshready.checklist import s02_resources as shipped
 
 
@@ -20,6 +20,15 @@ def test_pods_say_their_version(mesh_snapshot: Snapshot) -> None:
     pods = [pod for pod in mesh_snapshot.pods if pod.metadata.namespace == mesh_snapshot.namespace]
     assert pods, "no pods were seen"
     assert [pod.metadata.name for pod in pods if "version" not in pod.metadata.labels] == []
+
+
+@pytest.mark.mesh_item("pay-2")
+def test_only_orders_may_read_the_ledger(mesh_traffic: Traffic) -> None:
+    """A live check of the team's own: a probe in the mesh, with an account of its own, is refused by policy, not by chance."""
+    ledger = mesh_traffic.handshake("ledger.payments:8080")
+    assert ledger.identity is not None, "no proxy answered, so a refusal would prove nothing"
+    assert ledger.identity.service_account == "ledger"
+    assert mesh_traffic.get("http://ledger.payments:8080/healthz").status == 403
 
 
 class TestKubernetesBaseline(shipped.TestKubernetesBaseline):

@@ -6,12 +6,17 @@ import pytest
 
 from pytest_meshready.checks import Check
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import injection, sidecars
+from pytest_meshready.istio import expansion, injection, sidecars
 from pytest_meshready.settings import Settings
 
 
 class TestNamespaceEnablement:
     """4.1 Namespace Enablement."""
+
+    @pytest.mark.mesh_item("4.1.1")
+    def test_low_risk_first(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings) -> None:
+        """Start with a low-risk namespace."""
+        mesh_check(static=expansion.low_risk_first(mesh_snapshot, mesh_settings.risks))
 
     @pytest.mark.mesh_item("4.1.2")
     def test_injection_by_namespace_label(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pytest_meshready.checks import Check
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import mtls, wire_lines
+from pytest_meshready.istio import authorization, compatibility, identities, legacy, mtls, wire_lines
 from pytest_meshready.run import Wire
 from pytest_meshready.settings import Settings
 
@@ -23,6 +23,16 @@ class TestPermissiveMtls:
 class TestStrictMtls:
     """7.2 Phase 2: STRICT mTLS."""
 
+    @pytest.mark.mesh_item("7.2.1")
+    def test_services_compatible(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings) -> None:
+        """All services verified compatible."""
+        mesh_check(static=compatibility.services_compatible(mesh_snapshot, mesh_settings.sidecar_exceptions))
+
+    @pytest.mark.mesh_item("7.2.2")
+    def test_legacy_workloads(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings) -> None:
+        """Legacy workloads handled."""
+        mesh_check(static=legacy.legacy_handled(mesh_snapshot, mesh_settings.sidecar_exceptions))
+
     @pytest.mark.mesh_item("7.2.3")
     def test_strict_incrementally(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings, mesh_wire: Wire) -> None:
         """STRICT mTLS enabled incrementally."""
@@ -30,3 +40,17 @@ class TestStrictMtls:
             static=mtls.strict_incrementally(mesh_snapshot, mesh_settings.namespaces),
             live=mesh_wire.judge(wire_lines.strict),
         )
+
+
+class TestAuthorizationPolicies:
+    """7.3 Authorization Policies."""
+
+    @pytest.mark.mesh_item("7.3.1")
+    def test_default_deny_not_enabled(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
+        """Default-deny NOT enabled initially."""
+        mesh_check(static=authorization.default_deny_absent(mesh_snapshot))
+
+    @pytest.mark.mesh_item("7.3.2")
+    def test_service_identities(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
+        """Service identities validated."""
+        mesh_check(static=identities.identities_validated(mesh_snapshot))

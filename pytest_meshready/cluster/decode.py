@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec.structs import force_setattr, replace
 
-from pytest_meshready.cluster import certificates, objects, objects_monitoring
+from pytest_meshready.cluster import certificates, objects, objects_monitoring, objects_traffic, ratelimit
 from pytest_meshready.cluster import objects_capacity as capacity
 from pytest_meshready.cluster.autoscaler import parse_status
 from pytest_meshready.cluster.meshconfig import clean_probers, clean_proxy_config
@@ -341,7 +341,8 @@ def _node_pod(pod: capacity.NodePod) -> None:
         force_setattr(own, field, value)
     for container in (*pod.spec.containers, *pod.spec.init_containers):
         force_setattr(container, "resources", _counted(container.resources))
-    force_setattr(pod.spec, "resources", _counted(pod.spec.resources))
+    if pod.spec.resources.requests or pod.spec.resources.limits:
+        force_setattr(pod.spec, "resources", _counted(pod.spec.resources))
     ready = tuple(objects.Condition(type=item.type, status=item.status) for item in pod.status.conditions if item.type == "Ready")
     force_setattr(pod.status, "conditions", ready)
 
@@ -370,6 +371,14 @@ def _autoscaler_status(item: capacity.ClusterAutoscalerStatus) -> None:
     force_setattr(item, "data", capacity.AutoscalerData())
 
 
+def _envoy_filter(item: objects_traffic.EnvoyFilter) -> None:
+    """What filters are told may hold tokens; of rate limits, which are numbers, a few are kept."""
+    _metadata(item.metadata)
+    for patch in item.spec.config_patches:
+        if patch.patch is not None and patch.patch.value is not None:
+            ratelimit.reduce(patch.patch.value)
+
+
 def _only_metadata(item: Any) -> None:  # noqa: ANN401 - every kind has metadata
     _metadata(item.metadata)
 
@@ -387,6 +396,7 @@ _REDACTORS: dict[type, Callable[[Any], None]] = {
     objects.CronJob: _cron_job,
     objects.ConfigMap: _config_map,
     objects.AuthorizationPolicy: _authorization_policy,
+    objects_traffic.EnvoyFilter: _envoy_filter,
     objects_monitoring.PrometheusRule: _prometheus_rule,
 }
 

@@ -24,6 +24,9 @@ _PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 #: Bytes of input in one message: what servers of every version take.
 _PIECE = 16 * 1024
 
+#: The HTTP status that a websocket begins with.
+_SWITCHED = 101
+
 #: Seconds for the peer to answer a farewell.
 _FAREWELL = 0.5
 
@@ -78,15 +81,20 @@ def _open(cluster: Cluster, path: str, query: Sequence[tuple[str, str]], *, aske
     bound = deadline.within(cluster.deadlines.request)
     upgrade = cluster.upgrade(path, query, asked=asked, deadline=bound)
     try:
-        return Exec(_websocket(upgrade, max(bound.left, 0.001)))
+        socket = _websocket(upgrade, max(bound.left, 0.001))
     except websocket.WebSocketBadStatusException as error:
-        body = getattr(error, "resp_body", None) or b""  # since websocket-client 1.6
-        raise cluster.refused(error.status_code, error.resp_headers or {}, body, asked) from error
+        headers = {name.title(): value for name, value in (error.resp_headers or {}).items()}
+        raise cluster.refused(error.status_code, headers, error.resp_body or b"", asked) from error
     except websocket.WebSocketTimeoutException as error:
         text = f"the API server {cluster.server} did not answer within {bound.seconds:.0f} s: {{asked}}"
         raise ReadError(text, asked=asked, pause=0.0) from error
     except (websocket.WebSocketException, OSError) as error:
         raise cluster.no_answer(error, asked, bound) from error
+    status = socket.getstatus() or 0
+    if status != _SWITCHED:  # older versions of the library take a redirect that is not followed for a success
+        socket.close()
+        raise cluster.refused(status, {}, b"", asked)
+    return Exec(socket)
 
 
 def _websocket(upgrade: Upgrade, seconds: float) -> websocket.WebSocket:
@@ -163,6 +171,7 @@ class Exec:
     def close(self) -> None:
         """End the session; the container runtime then closes the command's standard input."""
         self._socket.close(timeout=_FAREWELL)
+        self._socket.shutdown()  # type: ignore[no-untyped-call]  # after a farewell of the peer's, close() leaves it open
 
 
 def _ended(data: bytes) -> str:
@@ -171,7 +180,8 @@ def _ended(data: bytes) -> str:
         status = msgspec.json.decode(data, type=_Status)
     except msgspec.MsgspecError:
         return "the command ended"
-    return f"the command ended: {' '.join(status.message.split())[:300]}" if status.status == "Failure" else "the command ended"
+    said = " ".join(status.message.split()).replace("Internal error occurred: ", "")  # each server on the way adds it once more
+    return f"the command ended: {said[:300]}" if status.status == "Failure" else "the command ended"
 
 
 def _reason(error: BaseException) -> str:

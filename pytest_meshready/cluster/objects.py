@@ -14,7 +14,18 @@ from typing import Any, ClassVar
 import msgspec
 
 #: Annotations whose prefix (before the slash) ends in one of these are kept, all others are dropped when read.
-ANNOTATIONS = ("istio.io", "prometheus.io", "control-plane.alpha.kubernetes.io", "meshready.io", "deployment.kubernetes.io")
+ANNOTATIONS = (
+    "istio.io",
+    "prometheus.io",
+    "control-plane.alpha.kubernetes.io",
+    "meshready.io",
+    "deployment.kubernetes.io",
+    "chaos-mesh.org",
+)
+
+#: Prefixes and ends of annotations by which clouds are told how to check a Service: a port, a protocol.
+_BALANCERS = ("service.beta.kubernetes.io", "service.kubernetes.io", "kubernetes.digitalocean.com", "load-balancer.hetzner.cloud")
+_HEALTH_CHECK = ("port", "protocol")
 
 #: Environment variables are kept only in these containers, which are Istio's own, and only by these prefixes.
 ENVIRONMENT_OF = ("istio-proxy", "discovery")
@@ -646,5 +657,12 @@ class DestinationRule(Slim, frozen=True):
 
 
 def keep_annotations(annotations: Mapping[str, str]) -> dict[str, str]:
-    """The annotations that rules may read: Istio's and its neighbours'; the rest may hold anything, so it is dropped."""
-    return {key: value for key, value in annotations.items() if key.partition("/")[0].endswith(ANNOTATIONS)}
+    """The annotations that rules may read: Istio's and its neighbours'; the rest may hold anything, so it is dropped.
+
+    Of a cloud's annotations for load balancers only those are kept that name the port or the protocol of a health check.
+    """
+    return {key: value for key, value in annotations.items() if key.partition("/")[0].endswith(ANNOTATIONS) or _of_health_check(key)}
+
+
+def _of_health_check(key: str) -> bool:
+    return "health" in key and key.partition("/")[0].endswith(_BALANCERS) and key.endswith(_HEALTH_CHECK)

@@ -17,11 +17,19 @@ class GatewayPort(Slim, frozen=True):
 
 
 class ServerTls(Slim, frozen=True):
-    """``mode``: SIMPLE (also where empty), MUTUAL, OPTIONAL_MUTUAL, PASSTHROUGH, AUTO_PASSTHROUGH, ISTIO_MUTUAL."""
+    """``mode``: PASSTHROUGH (also where empty), SIMPLE, MUTUAL, OPTIONAL_MUTUAL, AUTO_PASSTHROUGH, ISTIO_MUTUAL.
+
+    Certificates come from Secrets (``credential_name``, ``credential_names``) or from files in the gateway's pods
+    (``server_certificate``, ``tls_certificates``). ``min_protocol_version`` empty or ``TLS_AUTO`` is TLS 1.2.
+    """
 
     mode: str = ""
     https_redirect: bool = False
     credential_name: str = ""
+    credential_names: tuple[str, ...] = ()
+    server_certificate: str = ""
+    tls_certificates: tuple[Present, ...] = ()
+    min_protocol_version: str = ""
 
 
 class GatewayServer(Slim, frozen=True):

@@ -6,11 +6,11 @@ other controllers that change routes. Values of headers, of filters and of plugi
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
-from pytest_meshready.cluster.objects import Condition, Labels, Metadata, Slim, WorkloadSelector
+from pytest_meshready.cluster.objects import Condition, Labels, Metadata, Slim, TargetRef, WorkloadSelector
 from pytest_meshready.cluster.objects_entry import Present
 
 # --- Istio ------------------------------------------------------------------------------------------------------------
@@ -62,6 +62,23 @@ class ServiceEntry(Slim, frozen=True):
     status: ServiceEntryStatus = ServiceEntryStatus()
 
 
+class RateLimit(Slim, frozen=True):
+    """What an Envoy rate limit does: ``local`` ones count in each proxy, the others ask a service.
+
+    ``tokens`` requests for each ``interval`` (a duration as written) are let through, by each proxy; 0 where it has no bucket.
+    ``enabled`` and ``enforced`` are percentages, None where they are not set: that is 0 for a local limit, 100 for a global one.
+    ``cluster`` is the service that is asked.
+    """
+
+    local: bool = False
+    tokens: float = 0
+    interval: str = ""
+    enabled: float | None = None
+    enforced: float | None = None
+    cluster: str = ""
+    fail_closed: bool = False
+
+
 class ListenerPort(Slim, frozen=True):
     number: int = 0
     protocol: str = ""
@@ -94,18 +111,32 @@ class Sidecar(Slim, frozen=True):
 
 
 class TypedConfig(Slim, frozen=True):
-    """``at_type`` and ``type_url`` say what the configuration is of; what it says is not kept."""
+    """``at_type`` and ``type_url`` say what the configuration is of, ``limit`` what a rate limit does.
+
+    What else it says is not kept: `pytest_meshready.cluster.ratelimit` sees to that, and makes ``limit`` of the last fields,
+    which may be anything when they come.
+    """
 
     at_type: str = msgspec.field(default="", name="@type")
     type_url: str = msgspec.field(default="", name="type_url")
+    limit: RateLimit | None = msgspec.field(default=None, name="meshready.io/limit")
+    token_bucket: Any = msgspec.field(default=None, name="token_bucket")
+    filter_enabled: Any = msgspec.field(default=None, name="filter_enabled")
+    filter_enforced: Any = msgspec.field(default=None, name="filter_enforced")
+    rate_limit_service: Any = msgspec.field(default=None, name="rate_limit_service")
+    failure_mode_deny: Any = msgspec.field(default=None, name="failure_mode_deny")
+    value: Any = None
 
 
 class PatchValue(Slim, frozen=True):
-    """Envoy's own words, in snake case."""
+    """Envoy's own words, in snake case. ``describes``: it says by what a global limit counts; made of the last two fields."""
 
     name: str = ""
     typed_config: TypedConfig | None = msgspec.field(default=None, name="typed_config")
-    typed_per_filter_config: dict[str, Present | None] = msgspec.field(default_factory=dict, name="typed_per_filter_config")
+    typed_per_filter_config: dict[str, TypedConfig | None] = msgspec.field(default_factory=dict, name="typed_per_filter_config")
+    describes: bool = msgspec.field(default=False, name="meshready.io/describes")
+    rate_limits: Any = msgspec.field(default=None, name="rate_limits")
+    route: Any = None
 
 
 class Patch(Slim, frozen=True):
@@ -113,8 +144,15 @@ class Patch(Slim, frozen=True):
     value: PatchValue | None = None
 
 
+class PatchMatch(Slim, frozen=True):
+    """``context``: GATEWAY, SIDECAR_INBOUND, SIDECAR_OUTBOUND, or ANY (also where empty)."""
+
+    context: str = ""
+
+
 class ConfigPatch(Slim, frozen=True):
     apply_to: str = ""
+    match: PatchMatch | None = None
     patch: Patch | None = None
 
 
@@ -122,7 +160,7 @@ class EnvoyFilterSpec(Slim, frozen=True):
     """Without ``workload_selector`` and ``target_refs`` it patches every proxy of its namespace, or of the mesh."""
 
     workload_selector: WorkloadSelector | None = None
-    target_refs: tuple[Present, ...] = ()
+    target_refs: tuple[TargetRef, ...] = ()
     config_patches: tuple[ConfigPatch, ...] = ()
     priority: int = 0
 
@@ -140,6 +178,14 @@ class WasmPluginSpec(Slim, frozen=True):
 
 class WasmPlugin(Slim, frozen=True):
     kind: ClassVar[str] = "WasmPlugin"
+    metadata: Metadata = Metadata()
+    spec: WasmPluginSpec = WasmPluginSpec()
+
+
+class TrafficExtension(Slim, frozen=True):
+    """What Istio 1.30 and later has beside WasmPlugin: Lua or Wasm in proxies."""
+
+    kind: ClassVar[str] = "TrafficExtension"
     metadata: Metadata = Metadata()
     spec: WasmPluginSpec = WasmPluginSpec()
 

@@ -142,6 +142,7 @@ _ROWS = (
     _grouped("sidecars", "networking.istio.io", traffic.Sidecar),
     _grouped("envoyfilters", "networking.istio.io", traffic.EnvoyFilter, version="v1alpha3"),
     _grouped("wasmplugins", "extensions.istio.io", traffic.WasmPlugin, version="v1alpha1"),
+    _grouped("trafficextensions", "extensions.istio.io", traffic.TrafficExtension, version="v1alpha1"),
     _grouped("httproutes", "gateway.networking.k8s.io", traffic.HTTPRoute, Scope.CLUSTER),
     _grouped("grpcroutes", "gateway.networking.k8s.io", traffic.GRPCRoute, Scope.CLUSTER),
     _grouped("tlsroutes", "gateway.networking.k8s.io", traffic.TLSRoute, Scope.CLUSTER),

@@ -132,6 +132,23 @@ class InstallValues(Slim, frozen=True):
     compatibility_version: str = ""
 
 
+class AnalysisMessage(Slim, frozen=True):
+    """One message of ``istioctl analyze``, in its own words: ``level`` is Error, Warning or Info, ``origin`` ``Kind ns/name``."""
+
+    code: str = ""
+    level: str = ""
+    origin: str = ""
+    message: str = ""
+    documentation_url: str = ""
+
+
+class IstioctlAnalysis(Slim, frozen=True):
+    """What ``istioctl analyze`` said of the namespace. ``problem`` is one sentence where it said nothing to go by."""
+
+    messages: tuple[AnalysisMessage, ...] = ()
+    problem: str = ""
+
+
 class Snapshot(Slim, frozen=True, omit_defaults=False):
     """One look at a cluster. Tuples are sorted by namespace and name. See `unread` before trusting an empty one.
 
@@ -157,6 +174,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     mesh: MeshConfig | None = None
     injector: InjectorConfig | None = None
     install: InstallValues | None = None
+    istioctl: IstioctlAnalysis | None = None
     gateway_namespaces: tuple[str, ...] = ()
     gateway_secrets: tuple[str, ...] = ()
 
@@ -199,6 +217,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     sidecars: tuple[objects_traffic.Sidecar, ...] = ()
     envoyfilters: tuple[objects_traffic.EnvoyFilter, ...] = ()
     wasmplugins: tuple[objects_traffic.WasmPlugin, ...] = ()
+    trafficextensions: tuple[objects_traffic.TrafficExtension, ...] = ()
     httproutes: tuple[objects_traffic.HTTPRoute, ...] = ()
     grpcroutes: tuple[objects_traffic.GRPCRoute, ...] = ()
     tlsroutes: tuple[objects_traffic.TLSRoute, ...] = ()

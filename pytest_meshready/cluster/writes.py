@@ -243,6 +243,9 @@ class Kind:
         return {"apiVersion": self.api_version, "kind": self.name, "metadata": {"namespace": namespace, "name": name}}
 
 
+#: A kind, and a namespace in which a run creates objects of it.
+Place = tuple[Kind, str]
+
 POD = Kind(name="Pod", group="", version="v1", plural="pods")
 CONFIG_MAP = Kind(name="ConfigMap", group="", version="v1", plural="configmaps")
 SERVICE_ACCOUNT = Kind(name="ServiceAccount", group="", version="v1", plural="serviceaccounts")

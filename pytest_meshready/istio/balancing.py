@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_meshready.cluster.objects import DestinationRule, PortTrafficPolicy, Subset, TrafficPolicy
-from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
+from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import clientpolicies, routes
-from pytest_meshready.istio.dataplane import counted
 from pytest_meshready.istio.hosts import Host, Hosts
-from pytest_meshready.istio.routes import Routes
+from pytest_meshready.istio.routes import Routes, known_routes
 from pytest_meshready.istio.timeouts import edit
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef
 
@@ -38,14 +37,14 @@ def balancing_configured(snapshot: Snapshot) -> Judgement:
     or by zones that no node names.
     """
     unknown = routes.unread(snapshot, *clientpolicies.READS, "nodes")
-    found = Routes(snapshot)
+    found = known_routes(snapshot)
     ports = found.callable()
     used = _used_subsets(found)
     findings: list[Finding] = []
     for rule in snapshot.destinationrules:
         host = found.hosts.find(found.hosts.fqdn(rule.spec.host, rule.metadata.namespace))
         if host is not None and host.namespace == snapshot.namespace:
-            findings += _subsets(rule, host, snapshot, used)
+            findings += _subsets(rule, host, found, used)
             findings += _settings(rule, snapshot)
     nothing = f"namespace {snapshot.namespace} has no Service or ServiceEntry with a port"
     hosts = {host.name for host, _ in ports}
@@ -71,12 +70,12 @@ def reference(rule: DestinationRule) -> ObjectRef:
     return ObjectRef(kind="DestinationRule", namespace=rule.metadata.namespace, name=rule.metadata.name)
 
 
-def has_pods(subset: Subset, host: Host, snapshot: Snapshot) -> bool | None:
+def has_pods(subset: Subset, host: Host, found: Routes) -> bool | None:
     """Whether a subset selects any pod of its host; None where its pods are not ours to see."""
-    if host.namespace != snapshot.namespace or host.ref.kind != "Service" or not host.labels:
+    if host.namespace != found.snapshot.namespace or host.ref.kind != "Service" or not host.labels:
         return None
     wanted = {key: value for key, value in {**host.labels, **subset.labels}.items() if not _of_place(key)}
-    return any(wanted.items() <= pod.metadata.labels.items() for pod in in_namespace(snapshot.pods, snapshot.namespace) if counted(pod))
+    return bool(found.pods.select(wanted))
 
 
 def _of_place(key: str) -> bool:
@@ -84,11 +83,11 @@ def _of_place(key: str) -> bool:
     return key.startswith("topology.") or key == "kubernetes.io/hostname"
 
 
-def _subsets(rule: DestinationRule, host: Host, snapshot: Snapshot, used: frozenset[tuple[str, str]]) -> Iterator[Finding]:
-    if snapshot.unread("pods"):
+def _subsets(rule: DestinationRule, host: Host, found: Routes, used: frozenset[tuple[str, str]]) -> Iterator[Finding]:
+    if found.snapshot.unread("pods"):
         return
     for subset in rule.spec.subsets:
-        if has_pods(subset, host, snapshot) is False:
+        if has_pods(subset, host, found) is False:
             called = (host.name, subset.name) in used
             labels = ", ".join(f"{key}={value}" for key, value in subset.labels.items()) or "none"
             sent = "a route sends requests to it, which fail with 503" if called else "no route sends requests to it"
@@ -165,7 +164,8 @@ def _failover(balancer: Mapping[str, Any], policy: TrafficPolicy | PortTrafficPo
             found = f"distributes {sum(weights)} per cent from {item.get('from')}, not {_WHOLE}"
             yield Level.ERROR, "DISTRIBUTION", found, f"make the weights add up to {_WHOLE}"
     wants = [key for key in ("failover", "failoverPriority") if locality.get(key)]
-    if wants and policy.outlier_detection is None:
+    default = snapshot.mesh.default_traffic_policy.get("outlierDetection") if snapshot.mesh else None
+    if wants and policy.outlier_detection is None and default is None:
         found = f"sets {wants[0]} without outlierDetection in the same place, so requests never fail over"
         yield Level.WARNING, "FAILOVER-WITHOUT-DETECTION", found, "add outlierDetection"
     if (wants or locality.get("distribute")) and not snapshot.unread("nodes") and not _places(snapshot):

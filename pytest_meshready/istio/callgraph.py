@@ -17,6 +17,7 @@ from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio.dataplane import DataPlane, counted, dataplane_class
 from pytest_meshready.istio.hosts import Host
 from pytest_meshready.istio.ports import target
+from pytest_meshready.istio.routes import Routes
 
 #: What `Calls` reads.
 READS = ("authorizationpolicies", "pods", "services")
@@ -44,10 +45,11 @@ class Allowed:
 class Calls:
     """The calls that the policies allow, between the hosts of the namespace."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, routes: Routes) -> None:
         self._snapshot = snapshot
+        self._pods = routes.pods
+        self._services = {item.metadata.name: item for item in in_namespace(snapshot.services, snapshot.namespace)}
         self._known = not snapshot.unread("authorizationpolicies", "pods")
-        self._pods = [pod for pod in in_namespace(snapshot.pods, snapshot.namespace) if counted(pod)]
         self._policies = [
             policy
             for policy in snapshot.authorizationpolicies
@@ -58,6 +60,10 @@ class Calls:
             and policy.spec.target_ref is None
         ]
         self.gateways = frozenset(account(pod) for pod in snapshot.pods if counted(pod) and dataplane_class(pod) is DataPlane.GATEWAY)
+        self._by_account: dict[str, dict[str, Host]] = {}
+        for host, _ in routes.callable():
+            for pod in self._behind(host):
+                self._by_account.setdefault(account(pod), {})[host.name] = host
         self._cache: dict[tuple[str, int], Allowed | None] = {}
 
     def allowed(self, host: Host, port: int) -> Allowed | None:
@@ -72,23 +78,20 @@ class Calls:
         allowed = self.allowed(host, port)
         return allowed is None or any(pattern not in self.gateways for pattern in allowed.who)
 
-    def callers(self, host: Host, port: int, hosts: Iterable[Host]) -> tuple[Host, ...] | None:
-        """Those of some hosts whose service accounts may call a port; None where callers are not named."""
+    def callers(self, host: Host, port: int) -> tuple[Host, ...] | None:
+        """The hosts of the namespace whose service accounts may call a port; None where callers are not named."""
         allowed = self.allowed(host, port)
         if allowed is None or allowed.anybody:
             return None
-        return tuple(other for other in hosts if other.name != host.name and self._is_among(other, allowed.who))
-
-    def _is_among(self, host: Host, who: tuple[str, ...]) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for name in self._accounts(host) for pattern in who)
-
-    def _accounts(self, host: Host) -> frozenset[str]:
-        return frozenset(account(pod) for pod in self._behind(host))
+        found: dict[str, Host] = {}
+        for pattern in allowed.who:
+            names = [pattern] if "*" not in pattern else fnmatch.filter(self._by_account, pattern)
+            for name in names:
+                found.update(self._by_account.get(name, {}))
+        return tuple(other for other in found.values() if other.name != host.name)
 
     def _behind(self, host: Host) -> list[Pod]:
-        if not host.labels or host.namespace != self._snapshot.namespace:
-            return []
-        return [pod for pod in self._pods if host.labels.items() <= pod.metadata.labels.items()]
+        return self._pods.select(host.labels) if host.labels and host.namespace == self._snapshot.namespace else []
 
     def _allowed(self, host: Host, port: int) -> Allowed | None:
         pods = self._behind(host)
@@ -112,12 +115,11 @@ class Calls:
 
     def _number(self, host: Host, port: int, pod: Pod) -> int:
         """The port of the pod behind a port of its Service."""
-        for item in in_namespace(self._snapshot.services, host.namespace):
-            if item.metadata.name == host.ref.name:
-                found = next((one for one in item.spec.ports if one.port == port), None)
-                if found is not None:
-                    return target(pod, found.target_port if found.target_port not in (None, "", 0) else port)
-        return port
+        service = self._services.get(host.ref.name)
+        found = next((one for one in service.spec.ports if one.port == port), None) if service else None
+        if found is None:
+            return port
+        return target(pod, found.target_port if found.target_port not in (None, "", 0) else port)
 
 
 def account(pod: Pod) -> str:

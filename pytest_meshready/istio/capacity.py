@@ -16,6 +16,8 @@ from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.placement import Demand, Room, accepts, could_ever_fit, pack, rooms
 from pytest_meshready.istio.projection import ZTUNNEL, NextPod, is_ambient, next_pods
 from pytest_meshready.istio.quantities import CPU, MEMORY, amount, pod_request, text
+from pytest_meshready.istio.workloads import READS as WORKLOADS
+from pytest_meshready.istio.workloads import pod_names, workloads
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Status, Unknown
 
 #: What both rules read.
@@ -24,8 +26,9 @@ READS = tuple(dict.fromkeys((*projection.READS, *placement.READS, *quotas.READS,
 #: Shares of what the nodes offer that must stay free: below the first it fails, below the second it warns.
 TOO_LITTLE, ENOUGH = 0.10, 0.20
 
-_IN_NAMESPACE = (*projection.WORKLOADS, *quotas.READS)
+_IN_NAMESPACE = (*WORKLOADS, *quotas.READS)
 _KILLED = "OOMKilled"
+_WORDS = {CPU: "CPU", MEMORY: "memory"}
 
 
 def cpu_headroom(snapshot: Snapshot) -> Judgement:
@@ -59,7 +62,7 @@ def _headroom(snapshot: Snapshot, resource: str, line: str) -> Judgement:
         return Judgement(findings=tuple(findings), unknown=tuple(unknown))
     findings += [*_unplaced(plan, line), *_share(plan, line)]
     return Judgement(
-        summary=f"{plan.share:.0%} of the {resource} requests' room is free on {plan.eligible} nodes {plan.after}",
+        summary=f"{plan.percent} of the {_WORDS[resource]} of {plan.eligible} nodes is free {plan.after}",
         examined=len(plan.rooms),
         findings=tuple(findings),
         unknown=tuple(unknown),
@@ -85,11 +88,12 @@ class _Plan:
     @classmethod
     def of(cls, snapshot: Snapshot, coming: Sequence[NextPod], resource: str) -> _Plan:
         found = rooms(snapshot, resource)
-        specs = [item.workload.template.spec for item in coming]
+        movable = [item for item in coming if item.workload.kind != "DaemonSet"] or coming
+        specs = [item.workload.template.spec for item in movable]
         eligible = [room for room in found if any(accepts(room.node, spec) for spec in specs)] if specs else list(found)
         before = sum(room.free for room in eligible)
         _free_what_is_replaced(found, coming, resource)
-        ambient = _ztunnel(snapshot, found, resource)
+        _take_ztunnels(snapshot, found, resource)
         surging = max((item for item in coming if item.surge), key=lambda item: item.surge * item.request(resource), default=None)
         demands = [*_joining(coming, resource), *([_surge(surging, resource)] if surging else []), *_waiting(coming, resource)]
         unplaced = pack(eligible, demands)
@@ -100,7 +104,7 @@ class _Plan:
             eligible=len(eligible),
             before=before,
             offered=sum(room.allocatable for room in eligible),
-            demanded=ambient + before - sum(room.free for room in eligible) + sum(demand.size * count for demand, count in unplaced),
+            demanded=before - sum(room.free for room in eligible) + sum(demand.size * count for demand, count in unplaced),
             unplaced=unplaced,
             joining=sum(len(_naked(item)) for item in coming if item.joins),
             surging=surging,
@@ -117,10 +121,15 @@ class _Plan:
         return max(self.free, 0) / self.offered if self.offered else 0.0
 
     @property
+    def percent(self) -> str:
+        """The share for a sentence, rounded down."""
+        return f"{int(self.share * 100)} %"
+
+    @property
     def after(self) -> str:
         """When that is so, as the end of a sentence."""
         proxies_ = f"the proxies of {self.joining} pods" if self.joining else ""
-        surge = f"the {self.surging.surge} surge of {self.surging.workload.ref.name}" if self.surging else ""
+        surge = f"the surge of {self.surging.workload.ref.name} ({self.surging.surge})" if self.surging else ""
         return f"after {' and '.join(filter(None, (proxies_, surge)))}" if proxies_ or surge else "now"
 
     @property
@@ -184,14 +193,12 @@ def _demand(item: NextPod, count: int, resource: str, on: frozenset[str] = froze
     return Demand(name=str(item.workload.ref), size=item.request(resource), count=count, spec=template.spec, on=on)
 
 
-def _ztunnel(snapshot: Snapshot, found: Sequence[Room], resource: str) -> int:
+def _take_ztunnels(snapshot: Snapshot, found: Sequence[Room], resource: str) -> None:
     """In an ambient namespace every node carries a ztunnel; where it is not installed yet, its request is taken off."""
-    if not is_ambient(snapshot, snapshot.namespace) or any(item.metadata.name == "ztunnel" for item in snapshot.daemonsets):
-        return 0
-    size = amount(ZTUNNEL[resource], resource) or 0
-    for room in found:
-        room.free -= size
-    return 0
+    if is_ambient(snapshot, snapshot.namespace) and not any(item.metadata.name == "ztunnel" for item in snapshot.daemonsets):
+        size = amount(ZTUNNEL[resource], resource) or 0
+        for room in found:
+            room.free -= size
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------
@@ -203,24 +210,38 @@ def _unplaced(plan: _Plan, line: str) -> Iterator[Finding]:
         never = not could_ever_fit(plan.rooms, demand)
         together = plan.free >= 0 and not never
         level = Level.WARNING if together or plan.trusted else Level.ERROR
-        size = text(demand.size, plan.resource)
+        size, word = text(demand.size, plan.resource), _WORDS[plan.resource]
+        crowded = any(room.slots <= 0 and room.free >= demand.size and accepts(room.node, demand.spec) for room in plan.rooms)
         if never:
-            found = f"no ready node could take one of its pods, even if it were empty: each requests {size} of {plan.resource}"
+            found = f"no ready node could take one of its pods, even if it were empty: each requests {size} of {word}"
+        elif crowded:
+            found = f"{count} of its pods would find no node: those with enough {word} take no more pods"
         elif together:
-            found = f"{count} of its pods fit only if the free {plan.resource} of several nodes is added up: each requests {size}"
+            found = f"{count} of its pods fit only if the free {word} of several nodes is added up: each requests {size}"
         else:
-            found = f"{count} of its pods would find no node: each requests {size} of {plan.resource} ({plan.after})"
+            found = f"{count} of its pods would find no node: each requests {size} of {word} ({plan.after})"
         yield Finding(
             code=f"{line}-NO-ROOM",
             level=level,
             object=ObjectRef(kind=kind, namespace=namespace, name=name),
             found=found,
-            wanted=f"{size} of {plan.resource} free on single nodes that its taints and selectors permit",
+            wanted=f"{size} of {word} free on single nodes that take the pods",
             fix="add nodes, or lower requests that nothing uses: kubectl describe nodes",
         )
 
 
 def _share(plan: _Plan, line: str) -> Iterator[Finding]:
+    about = ObjectRef(kind="Namespace", name=plan.snapshot.namespace)
+    if not plan.eligible:
+        yield Finding(
+            code=f"{line}-NO-NODE",
+            level=Level.ERROR,
+            object=about,
+            found=f"none of the {len(plan.rooms)} ready nodes takes its pods: taints, node selectors or node affinity rule all of them out",
+            wanted="ready nodes that take its pods",
+            fix="kubectl get nodes -o custom-columns=NAME:.metadata.name,TAINTS:.spec.taints",
+        )
+        return
     if plan.share >= ENOUGH:
         return
     failed = plan.share < TOO_LITTLE and not plan.trusted
@@ -228,16 +249,16 @@ def _share(plan: _Plan, line: str) -> Iterator[Finding]:
     yield Finding(
         code=f"{line}-LITTLE-ROOM",
         level=Level.ERROR if failed else Level.WARNING,
-        object=ObjectRef(kind="Namespace", name=plan.snapshot.namespace),
-        found=f"{plan.share:.0%} of the {plan.resource} of the {plan.eligible} nodes for it is free {plan.after} ({free} of {offered})",
-        wanted=f"at least {ENOUGH:.0%}",
+        object=about,
+        found=f"{plan.percent} of the {_WORDS[plan.resource]} of its {plan.eligible} nodes is free {plan.after}: {free} of {offered}",
+        wanted="at least 20 % free, and never less than 10 %",
         fix="add nodes, or lower requests that nothing uses: kubectl describe nodes",
     )
 
 
 def _killed(snapshot: Snapshot) -> Iterator[Finding]:
     """Proxies that were killed for want of memory, each workload once."""
-    for item in projection.workloads(snapshot, snapshot.namespace):
+    for item in workloads(snapshot, snapshot.namespace):
         killed = []
         for pod in item.pods:
             for status in (*pod.status.container_statuses, *pod.status.init_container_statuses):
@@ -249,7 +270,7 @@ def _killed(snapshot: Snapshot) -> Iterator[Finding]:
                 code="MR212-PROXY-KILLED",
                 level=Level.ERROR,
                 object=item.ref,
-                found=f"the proxy was killed for want of memory (OOMKilled) in {projection.pod_names(killed)}",
+                found=f"the proxy was killed for want of memory (OOMKilled) in {pod_names(killed)}",
                 wanted="a memory limit above what the proxy needs for the configuration that it gets",
                 fix="limit what it is sent by a Sidecar, or raise sidecar.istio.io/proxyMemoryLimit: "
                 f"kubectl -n {item.ref.namespace} top pods --containers",

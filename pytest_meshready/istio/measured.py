@@ -1,9 +1,9 @@
 """What proxies counted: the metrics of lines 4.2.2, 7.1.2, 7.2.1 and 7.2.2, and the calls that tell where traces must go on.
 
 Each function that makes queries has one beside it that judges their samples. Nothing counted is never good: a ratio without
-requests, NaN and an empty vector are unknown. What pods of this project sent is left out by their
-identity, and by number where they had none. The destination's word decides who spoke mutual TLS: the source's proxy always says ``unknown``;
-a handshake that was refused is counted as ``mutual_tls`` too, but without a principal.
+requests, NaN and an empty vector are unknown. What pods of this project sent is left out by their identity, and by number
+where they had none. The destination's word decides who spoke mutual TLS: the source's proxy always says ``unknown``, and a
+handshake that was refused is counted as ``mutual_tls`` too, but without a principal.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ _EVERY_ADDRESS = frozenset({"0.0.0.0/0", "::/0"})
 #: Fields of a source that name who somebody is, and those that only HTTP has.
 IDENTITIES = ("principals", "namespaces", "serviceAccounts", "trustDomains")
 _ADDRESSES = ("ipBlocks", "remoteIpBlocks")
+_BY_ADDRESS = frozenset({"ipBlocks", "remoteIpBlocks", "notIpBlocks", "notRemoteIpBlocks"})
 _TOKENS = ("requestPrincipals",)
 _SOURCE = (*IDENTITIES, *_ADDRESSES, *_TOKENS)
 _HTTP_OPERATION = ("hosts", "methods", "paths")
@@ -119,6 +120,14 @@ class Rule:
         """The ports of the pods that it names; none where one of its alternatives is about every port."""
         listed = [operation.get("ports", ()) for operation in self.operations]
         return tuple(dict.fromkeys(port for ports in listed for port in ports)) if all(listed) else ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses by which alone it knows callers; none where it asks for an identity or for anything else."""
+        if self.conditions:
+            return ()
+        alone = [source for source in self.sources if source and set(source) <= _BY_ADDRESS]
+        return tuple(dict.fromkeys(value for source in alone for name in _ADDRESSES for value in source.get(name, ())))
 
     @property
     def asks_for_token(self) -> bool:

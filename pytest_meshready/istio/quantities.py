@@ -6,6 +6,7 @@ CPU is counted in thousandths of a core, memory in bytes, both as whole numbers 
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -64,7 +65,7 @@ class PodLike(Protocol):
 def quantity(value: Quantity) -> Decimal | None:
     """A quantity as a number: ``100m`` is 0.1, ``1Ki`` is 1024, ``1e3`` is 1000; None of what is none."""
     if isinstance(value, int | float):
-        return Decimal(str(value))
+        return Decimal(str(value)) if math.isfinite(value) else None
     found = _QUANTITY.fullmatch(value.strip())
     if found is None:
         return None
@@ -78,7 +79,7 @@ def quantity(value: Quantity) -> Decimal | None:
 def amount(value: Quantity | None, resource: str) -> int | None:
     """A quantity of CPU in thousandths of a core, of anything else in whole units, rounded up; None where it is none."""
     number = None if value is None else quantity(value)
-    if number is None or not number.is_finite():
+    if number is None:
         return None
     scaled = number * 1000 if resource.endswith(CPU) else number
     if abs(scaled) > _LARGEST:

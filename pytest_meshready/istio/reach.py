@@ -13,29 +13,35 @@ from dataclasses import dataclass
 from pytest_meshready.istio.clientmodes import ClientMode, ClientRules
 from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.protocols import HTTP_FAMILY, TCP_FAMILY
+from pytest_meshready.istio.sidecar_faults import edit
 from pytest_meshready.istio.targets import Call
-from pytest_meshready.istio.wire import Observed, Seen, call_id, said
+from pytest_meshready.istio.wire import READY_PORT, Observed, Plan, Seen, Wire, asks, call_id, said
 from pytest_meshready.probes.messages import Answer, Outcome
-from pytest_meshready.results import Evidence, Finding, Judgement, Level, Unknown
+from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: A silent connection that ends sooner than this was never served.
 _AT_ONCE = 1.0
 
-_DENIED = 403
+_DENIED, _RBAC = 403, "RBAC: access denied"
 _PERMISSION_DENIED, _UNAVAILABLE = 7, 14
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
 _SERVER_ERRORS = 500
+_OK = 200
 _OTHER_TLS = frozenset({"DISABLE", "SIMPLE", "MUTUAL"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
-    """How one call went: ``told`` as the end of a sentence; ``level`` None where it is as it should be."""
+    """How one call went: ``told`` as the end of a sentence; ``level`` None where it is as it should be.
+
+    ``denied``: by policy, before the application. ``unserved``: nobody listens.
+    """
 
     told: str
     level: Level | None = None
     unknown: str = ""
     denied: bool = False
+    unserved: bool = False
 
 
 def reachable(observed: Observed, caller: str = "") -> Judgement:
@@ -77,6 +83,31 @@ def reachable(observed: Observed, caller: str = "") -> Judgement:
     )
 
 
+def doubtful(observed: Observed) -> Plan:
+    """What is worth asking once more after some seconds: calls that failed, ports that decided nothing or disagree.
+
+    Endpoints and configuration take their time to reach a proxy that has just started, ours among them (checks.md 1.8): what
+    is judged is the last answer. Nothing is asked again where all is as it should be.
+    """
+    plan = asks(observed.targets)
+    odd = {item.target.key for item in observed.seen if item.wire is Wire.UNDECIDED or not item.agrees or item.problem}
+    failed = {call_id(call) for call in observed.targets.calls if call.targets and not _settled(_result(call, observed))}
+    unready = {ask.id for ask in plan.unmeshed if ask.port == READY_PORT and _status(observed, ask.id) != _OK}
+    return Plan(
+        unmeshed=tuple(ask for ask in plan.unmeshed if ask.id.partition("|")[2] in odd or ask.id in unready),
+        meshed=tuple(ask for ask in plan.meshed if ask.id in failed),
+    )
+
+
+def _settled(result: _Result) -> bool:
+    return result.level is None and not result.unknown
+
+
+def _status(observed: Observed, id_: str) -> int:
+    answer = observed.answers.get(id_)
+    return answer.status if answer is not None else 0
+
+
 # --- one call ---------------------------------------------------------------------------------------------------------
 
 
@@ -112,7 +143,7 @@ def _of_status(answer: Answer) -> _Result:
         return _Result(told=f"answers {answer.status}{_words(answer)}", level=Level.ERROR)
     if answer.status >= _SERVER_ERRORS:
         return _Result(told=f"answers its readiness path with {answer.status}", level=Level.WARNING)
-    return _Result(told=f"answers {answer.status}", denied=answer.status == _DENIED)
+    return _Result(told=f"answers {answer.status}", denied=answer.status == _DENIED and answer.body.startswith(_RBAC))
 
 
 def _no_answer(call: Call, answer: Answer, observed: Observed) -> _Result:
@@ -135,7 +166,7 @@ def _of_connection(call: Call, answer: Answer) -> _Result:
     if answer.outcome in (Outcome.EOF, Outcome.RESET) and answer.seconds < _AT_ONCE:
         how = "ends" if answer.outcome is Outcome.EOF else "resets"
         found = f"{how} a connection after {answer.seconds * 1000:.0f} ms, before the client sent a byte: nobody seems to listen"
-        return _Result(told=f"{found} on the pods' address at port {_numbers(call)}", level=Level.ERROR)
+        return _Result(told=f"{found} on the pods' address at port {_numbers(call)}", level=Level.ERROR, unserved=True)
     return _Result(told=said(answer), unknown=f"the connection {said(answer)} after {answer.seconds:.1f} s, which decides nothing")
 
 
@@ -154,28 +185,46 @@ def _mode(rules: ClientRules, call: Call, client: str) -> ClientMode | None:
     return next((mode for mode in modes if mode.mode in _OTHER_TLS and mode.by is not None), None)
 
 
-def _failed(call: Call, result: _Result, mode: ClientMode | None) -> Finding:
-    """A call that failed, and the cause where the configuration gives one away."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cause:
+    """What made a call fail, as far as the configuration gives it away: the object at fault, a clause, and the way out."""
+
+    object: ObjectRef
+    fix: str
+    because: str = ""
+
+
+def _cause(call: Call, result: _Result, mode: ClientMode | None) -> _Cause:
     namespace, name = call.service.namespace, call.service.name
-    because, fix = (
-        "",
-        f"look at its endpoints and their logs: kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={name}",
-    )
-    if mode is not None and mode.by is not None and call.targets and any(not target.state.gap for target in call.targets):
-        because = f"; DestinationRule {mode.by.namespace}/{mode.by.name} makes callers use TLS mode {mode.mode} ({mode.place})"
-        fix = f"take tls out of {mode.place}: kubectl -n {mode.by.namespace} edit destinationrule {mode.by.name}"
-    elif "nobody seems to listen" in result.told:
-        pod = call.targets[0].pod
-        fix = f"let the application listen on all addresses, not on 127.0.0.1 alone: kubectl -n {namespace} logs {pod}"
+    if mode is not None and mode.by is not None and any(not target.state.gap for target in call.targets):
+        rule = mode.by
+        because = f"; DestinationRule {rule.namespace}/{rule.name} makes callers use TLS mode {mode.mode} ({mode.place})"
+        fix = f"take tls out of {mode.place}: kubectl -n {rule.namespace} edit destinationrule {rule.name}"
+        return _Cause(object=rule, because=because, fix=fix)
+    passed = next((target for target in call.targets if target.proxied and target.state.gap), None)
+    if passed is not None:
+        because = f"; callers send mutual TLS to {passed.pod}, but {passed.state.gap}, so no proxy understands it"
+        fix = f"let the proxy have port {passed.port}: {edit(passed.state.workload)}"
+        return _Cause(object=passed.workload, because=because, fix=fix)
+    if result.unserved:
+        fix = f"let the application listen on all addresses, not on 127.0.0.1 alone: kubectl -n {namespace} logs {call.targets[0].pod}"
     elif not call.targets and call.workloads:
         fix = f"see why no pod is ready: kubectl -n {namespace} describe {call.workloads[0].kind.lower()} {call.workloads[0].name}"
+    else:
+        fix = f"look at its endpoints: kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={name}"
+    return _Cause(object=call.service, fix=fix)
+
+
+def _failed(call: Call, result: _Result, mode: ClientMode | None) -> Finding:
+    """A call that failed."""
+    cause = _cause(call, result, mode)
     return Finding(
-        code="MR712-NO-PODS" if not call.targets else "MR712-UNREACHABLE",
+        code="MR712-UNREACHABLE" if call.targets else "MR712-NO-PODS",
         level=result.level or Level.ERROR,
-        object=mode.by if because and mode is not None and mode.by is not None else call.service,
-        found=f"{call.key} {result.told}{because}",
+        object=cause.object,
+        found=f"{call.key} {result.told}{cause.because}",
         wanted="every Service port answers callers in the mesh",
-        fix=fix,
+        fix=cause.fix,
         detail=call.key,
     )
 

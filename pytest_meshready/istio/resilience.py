@@ -13,7 +13,7 @@ from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import clientpolicies, routes
 from pytest_meshready.istio.clientpolicies import ClientPolicies, Policy
 from pytest_meshready.istio.hosts import Host, HostPort
-from pytest_meshready.istio.routes import Routes
+from pytest_meshready.istio.routes import known_routes
 from pytest_meshready.results import Evidence, Finding, Judgement, Level
 
 #: What `dependencies_contained` reads.
@@ -35,7 +35,7 @@ def dependencies_contained(snapshot: Snapshot) -> Judgement:
     unknown = routes.unread(snapshot, *clientpolicies.READS)
     policies = ClientPolicies(snapshot)
     by_host: dict[str, tuple[Host, list[HostPort]]] = {}
-    for host, port in Routes(snapshot).callable():
+    for host, port in known_routes(snapshot).callable():
         by_host.setdefault(host.name, (host, []))[1].append(port)
     findings: list[Finding] = []
     rows: list[dict[str, object]] = []

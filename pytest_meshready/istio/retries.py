@@ -16,7 +16,7 @@ from pytest_meshready.istio.callgraph import SAFE_METHODS, Calls
 from pytest_meshready.istio.clientpolicies import ClientPolicies, Policy
 from pytest_meshready.istio.durations import shown
 from pytest_meshready.istio.hosts import Host
-from pytest_meshready.istio.routes import Origin, Route, Routes
+from pytest_meshready.istio.routes import Origin, Route, known_routes
 from pytest_meshready.istio.timeouts import Used, edit, used_routes
 from pytest_meshready.results import Evidence, Finding, Judgement, Level
 
@@ -50,7 +50,8 @@ def conservative_retries(snapshot: Snapshot) -> Judgement:
     retries, because a retry is a request; that there is no budget of retries alone is then only told.
     """
     unknown = routes.unread(snapshot, *callgraph.READS, "destinationrules")
-    found, calls = Routes(snapshot), Calls(snapshot)
+    found = known_routes(snapshot)
+    calls = Calls(snapshot, found)
     used = used_routes(found, calls)
     policies = ClientPolicies(snapshot)
     findings = [item for one in used for item in _of_port(one, calls, policies, snapshot.namespace)]
@@ -254,11 +255,10 @@ def answers_failures(route: Route) -> bool:
 
 def _together(used: tuple[Used, ...], calls: Calls) -> Iterator[Finding]:
     """Chains of calls that policies name, whose attempts multiply beyond `MOST_TOGETHER`; each told once, at its last call."""
-    every = tuple({one.host.name: one.host for one in used}.values())
     callers: dict[str, dict[str, Host]] = {}
     by_host: dict[str, list[Used]] = {}
     for one in used:
-        found = calls.callers(one.host, one.port.number, every) or ()
+        found = calls.callers(one.host, one.port.number) or ()
         callers.setdefault(one.host.name, {}).update({caller.name: caller for caller in found})
         by_host.setdefault(one.host.name, []).append(one)
     for one in used:

@@ -10,6 +10,7 @@ Assumed is Istio's default for ``meshConfig.defaultVirtualServiceExportTo``: eve
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pytest_meshready.istio import gatewayapi, hosts, virtualservices
 from pytest_meshready.istio.dataplane import RUN_LABEL, DataPlane, dataplane_class
 from pytest_meshready.istio.durations import seconds
 from pytest_meshready.istio.hosts import EVERYWHERE, HERE, Host, HostPort, Hosts
+from pytest_meshready.istio.podindex import PodIndex
 from pytest_meshready.istio.rules import MESH, Layer, Retry, RouteObject, Rule
 from pytest_meshready.istio.virtualservices import retry_on
 from pytest_meshready.results import ObjectRef, Unknown
@@ -116,6 +118,31 @@ def _selects(item: Sidecar) -> bool:
     return item.spec.workload_selector is not None and bool(item.spec.workload_selector.labels)
 
 
+class _Same:
+    """A snapshot as the key of a cache: the very object, whatever it holds."""
+
+    __slots__ = ("snapshot",)
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def __hash__(self) -> int:
+        return id(self.snapshot)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.snapshot is self.snapshot
+
+
+def known_routes(snapshot: Snapshot) -> Routes:
+    """The routes of a snapshot; the lines that ask for the same one share the answer."""
+    return _known(_Same(snapshot))
+
+
+@functools.lru_cache(maxsize=1)
+def _known(key: _Same) -> Routes:
+    return Routes(key.snapshot)
+
+
 class Routes:
     """Every route of a snapshot, for callers in the namespace of the run."""
 
@@ -128,9 +155,13 @@ class Routes:
             *virtualservices.route_objects(snapshot.virtualservices, self.hosts),
             *gatewayapi.route_objects(snapshot, self.hosts),
         )
+        self.pods = PodIndex(snapshot, snapshot.namespace)
+        self._left_out = _not_applications(snapshot, self.pods)
         self._default, self._default_origin = default_retry(snapshot)
         seen = [item for item in self.objects if item.in_mesh and item.visible_in(snapshot.namespace) and self._in_scope(item)]
         seen.sort(key=lambda item: (_place(item, snapshot.namespace), item.created, item.ref.name, item.ref.namespace))
+        #: What sidecars of the namespace get, in the order in which istiod takes it.
+        self.seen = tuple(seen)
         self._exact: dict[str, list[RouteObject]] = {}
         self._wild: dict[str, list[RouteObject]] = {}
         for item in seen:
@@ -143,8 +174,7 @@ class Routes:
     def callable(self) -> tuple[tuple[Host, HostPort], ...]:
         """Every port that belongs to the namespace: of its Services, and of ServiceEntries that it made."""
         own = [host for host in self.hosts.all if host.namespace == self.snapshot.namespace and not host.external_name]
-        left_out = _not_applications(self.snapshot)
-        return tuple((host, port) for host in own if host.ref not in left_out for port in host.ports)
+        return tuple((host, port) for host in own if host.ref not in self._left_out for port in host.ports)
 
     def objects_of(self, name: str) -> tuple[RouteObject, ...]:
         """What routes requests of sidecars to a host, the one that istiod prefers first: those of the very name, then wildcards."""
@@ -205,9 +235,11 @@ class Routes:
 def unread(snapshot: Snapshot, *more: str) -> tuple[Unknown, ...]:
     """What was not read of what decides routes in the namespace of the run, and of ``more`` kinds."""
     where = ("", snapshot.namespace, snapshot.root_namespace)
-    found = [item for item in snapshot.unread(*dict.fromkeys((*READS, *more))) if item.namespace in where]
-    if snapshot.mesh is None and not any("configmaps" in item.resource or "ConfigMap" in item.reason for item in found):
-        found.append(Unknown(reason="the mesh configuration is not known, and with it how requests are retried"))
+    keys = [key for key in dict.fromkeys((*READS, *more)) if key != "configmaps"]
+    found = [item for item in snapshot.unread(*keys) if item.namespace in where]
+    if snapshot.mesh is None:  # of ConfigMaps only the mesh configuration matters here
+        missing = Unknown(reason="the mesh configuration is not known, and with it how requests are retried")
+        found += snapshot.unread("configmaps") or (missing,)
     return tuple(found)
 
 
@@ -242,10 +274,9 @@ def default_retry(snapshot: Snapshot) -> tuple[Retry, Origin]:
     return Retry(attempts=number, per_try=seconds(policy.get("perTryTimeout")), conditions=conditions, codes=codes), Origin.MESH
 
 
-def _not_applications(snapshot: Snapshot) -> frozenset[ObjectRef]:
+def _not_applications(snapshot: Snapshot, pods: PodIndex) -> frozenset[ObjectRef]:
     """The Services of the namespace that lead to gateways and waypoints, and those of a run of ours."""
-    pods = in_namespace(snapshot.pods, snapshot.namespace)
-    gateways = [pod.metadata.labels for pod in pods if dataplane_class(pod) in (DataPlane.GATEWAY, DataPlane.WAYPOINT)]
+    gateways = [pod.metadata.labels for pod in pods.all if dataplane_class(pod) in (DataPlane.GATEWAY, DataPlane.WAYPOINT)]
     return frozenset(
         ObjectRef(kind="Service", namespace=item.metadata.namespace, name=item.metadata.name)
         for item in in_namespace(snapshot.services, snapshot.namespace)

@@ -14,7 +14,7 @@ from pytest_meshready.istio import callgraph, routes
 from pytest_meshready.istio.callgraph import Calls
 from pytest_meshready.istio.durations import shown
 from pytest_meshready.istio.hosts import Host, HostPort
-from pytest_meshready.istio.routes import Route, Routes
+from pytest_meshready.istio.routes import Route, Routes, known_routes
 from pytest_meshready.istio.rules import MESH
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
@@ -66,7 +66,8 @@ def timeouts_defined(snapshot: Snapshot) -> Judgement:
     call than its own callers wait for it. Nothing in the objects tells a stream, which needs no timeout, from a request.
     """
     unknown = routes.unread(snapshot, *callgraph.READS)
-    found, calls = Routes(snapshot), Calls(snapshot)
+    found = known_routes(snapshot)
+    calls = Calls(snapshot, found)
     used = used_routes(found, calls)
     findings = [item for one in used for item in _of_port(one, snapshot.namespace)]
     findings += _longer_than_callers(used, calls)
@@ -166,9 +167,8 @@ def _long(ref: ObjectRef, routes_: list[Route]) -> Finding:
 def _longer_than_callers(used: tuple[Used, ...], calls: Calls) -> Iterator[Finding]:
     """Along the calls that policies allow by name: what a service may wait for another, against what its callers wait for it."""
     waits = patience(used)
-    every = tuple({one.host.name: one.host for one in used}.values())
     for one in used:
-        callers = calls.callers(one.host, one.port.number, every) or ()
+        callers = calls.callers(one.host, one.port.number) or ()
         slow = [route for route in one.mesh if _answers(route) and 0 < route.timeout <= LONGEST and route.rule is not None]
         if not slow:
             continue

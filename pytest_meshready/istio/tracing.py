@@ -1,352 +1,234 @@
-"""How a proxy traces: its provider, whether it reports spans, and how many requests it samples: lines 5.2.1 and 5.2.2.
+"""Whether the proxies trace, and how many requests: the static parts of lines 5.2.1 and 5.2.2 (checks.md 5.2).
 
-Reproduced from istiod: ``Tracing`` and ``applicableTelemetries`` in pilot/pkg/model/telemetry.go, ``configureTracing`` in
-pilot/pkg/networking/core/tracing.go. ProxyConfig objects are not read; what they set for sampling is not seen here.
+How a proxy traces is `pytest_meshready.istio.telemetry`; its names that the live part needs are named here, too. The rate
+is decided where a trace begins: for what comes from outside that is the gateway, whose decision the sidecars follow.
 """
 
 from __future__ import annotations
 
-import enum
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from pytest_meshready.cluster.objects import PodTemplate, Service
-from pytest_meshready.cluster.objects_telemetry import Telemetry, Tracing
+from pytest_meshready.cluster.objects import Service
+from pytest_meshready.cluster.objects_telemetry import Telemetry
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
-from pytest_meshready.istio.components import DEFAULT, Istiod, held_namespaces, istiods
 from pytest_meshready.istio.components import READS as COMPONENTS
-from pytest_meshready.istio.moments import moment
-from pytest_meshready.istio.namespaces import unread_in
+from pytest_meshready.istio.components import gateways, held_namespaces
+from pytest_meshready.istio.dataplane import DataPlane, dataplane_class, proxies
+from pytest_meshready.istio.injector import MODE, injection
+from pytest_meshready.istio.namespaces import mesh_label, unread_in
+from pytest_meshready.istio.telemetry import Family, Provider, Setting, Side, TracingSettings, is_narrow, mesh_config
 from pytest_meshready.istio.workloads import BATCH, Workload, is_gateway, workloads
-from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
+__all__ = [
+    "HIGHEST",
+    "READS",
+    "Family",
+    "Provider",
+    "Setting",
+    "Side",
+    "TracingSettings",
+    "mesh_config",
+    "sampling_reviewed",
+    "tracing_enabled",
+]
+
 #: What `tracing_enabled` and `sampling_reviewed` read.
-READS = tuple(dict.fromkeys((*WORKLOADS, *COMPONENTS, "telemetries", "configmaps", "services", "endpointslices")))
+READS = tuple(dict.fromkeys((*COMPONENTS, "telemetries", "configmaps", "services", "endpointslices")))
 
 #: Per cent of requests above which sampling costs more than it tells (checks.md 5.2.2).
 HIGHEST = 10.0
 
-#: What Istio samples where nobody says anything: 1 % (istiod's PILOT_TRACE_SAMPLING).
-_DEFAULT_SAMPLING = 1.0
-_ENVIRONMENT = "PILOT_TRACE_SAMPLING"
-_PROXY_CONFIG = "proxy.istio.io/config"
 _SERVICE_LABEL = "kubernetes.io/service-name"
-_KINDS = ("zipkin", "opentelemetry", "datadog", "skywalking", "lightstep", "opencensus", "stackdriver")
-_LEGACY = ("zipkin", "datadog", "lightstep", "openCensusAgent", "stackdriver")
-_BOTH = "USE_B3_WITH_W3C_PROPAGATION"
-_NO_TIME = datetime.min.replace(tzinfo=UTC)
-
-
-class Family(enum.StrEnum):
-    """The headers that carry a trace from service to service."""
-
-    B3 = "B3"
-    """x-b3-traceid, x-b3-spanid, x-b3-sampled; or all in one header, b3"""
-    W3C = "W3C"
-    """traceparent"""
+_USE_WAYPOINT = "istio.io/use-waypoint"
+_FULL = 4  # name.namespace.svc.domain
+_TRACED = "proxies that report spans"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
-    """Where spans go. ``kind`` is ``zipkin``, ``opentelemetry`` ...; ``service`` is the host of the collector."""
+class _Survey:
+    """The workloads by how their proxies trace, and what hides the answer. ``entries`` are the gateways."""
 
-    name: str
-    kind: str
-    service: str = ""
-    families: frozenset[Family] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """How the proxies of some pods trace.
-
-    Attributes:
-        provider: where the spans go; None where there is none.
-        wanted: the name of a provider that is not defined, where one is named; the proxies then do not trace.
-        wanted_by: what names it.
-        disabled_by: the Telemetry that switches the reporting of spans off, on at least one side of a request.
-        sampling: per cent of requests that begin a trace.
-        sampling_by: what says so.
-    """
-
-    provider: Provider | None = None
-    wanted: str = ""
-    wanted_by: ObjectRef | None = None
-    disabled_by: ObjectRef | None = None
-    sampling: float = _DEFAULT_SAMPLING
-    sampling_by: ObjectRef | None = None
+    settings: TracingSettings
+    own: dict[Setting, list[Workload]]
+    entries: dict[Setting, list[Workload]]
+    unknown: list[Unknown]
 
     @property
-    def reports(self) -> bool:
-        """Whether spans are reported at all."""
-        return self.provider is not None and self.disabled_by is None
-
-
-class TracingSettings:
-    """The tracing of every proxy of a snapshot, arranged once."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._mesh = snapshot.mesh
-        self._root = snapshot.root_namespace
-        self._config = mesh_config(snapshot)
-        self._by_namespace: dict[str, list[Telemetry]] = {}
-        for item in sorted(snapshot.telemetries, key=_age):
-            self._by_namespace.setdefault(item.metadata.namespace, []).append(item)
-        self._istiod = next((item for item in istiods(snapshot) if item.in_use), None)
-
-    def of(self, labels: Mapping[str, str], namespace: str, annotations: Mapping[str, str] | None = None) -> Setting:
-        """How pods with these labels and annotations trace."""
-        said = tuple(self._applicable(labels, namespace))
-        defaults = _names(self._mesh.default_providers.get("tracing") if self._mesh else None)
-        provider, wanted, wanted_by = self._provider(said, defaults)
-        sampling, sampling_by = self._sampling(said, annotations or {})
-        return Setting(
-            provider=provider,
-            wanted="" if provider else wanted,
-            wanted_by=wanted_by,
-            disabled_by=_disabled(said),
-            sampling=sampling,
-            sampling_by=sampling_by,
-        )
-
-    def _applicable(self, labels: Mapping[str, str], namespace: str) -> Iterator[tuple[ObjectRef, Tracing]]:
-        """What Telemetry objects say, from wide to narrow: the oldest of the mesh, of the namespace, of the workload."""
-        wide = [self._wide(self._root)]
-        if namespace != self._root:
-            wide.append(self._wide(namespace))
-        own = (item for item in self._by_namespace.get(namespace, ()) if _narrow(item) and _selects(item, labels))
-        for telemetry in (*wide, next(own, None)):
-            if telemetry is not None:
-                for tracing in telemetry.spec.tracing:
-                    yield ObjectRef(kind="Telemetry", namespace=telemetry.metadata.namespace, name=telemetry.metadata.name), tracing
-
-    def _wide(self, namespace: str) -> Telemetry | None:
-        return next((item for item in self._by_namespace.get(namespace, ()) if not _narrow(item)), None)
-
-    def _provider(
-        self, said: tuple[tuple[ObjectRef, Tracing], ...], defaults: tuple[str, ...]
-    ) -> tuple[Provider | None, str, ObjectRef | None]:
-        """The provider, the name that was asked for, and what asked for it. Of several names istiod takes the first."""
-        wanted, wanted_by = (defaults[0], self._config) if defaults else ("", None)
-        for ref, tracing in said:
-            if tracing.providers and tracing.providers[0].name:
-                wanted, wanted_by = tracing.providers[0].name, ref
-        if wanted:
-            return self._defined(wanted), wanted, wanted_by
-        if said or self._mesh is None or not self._mesh.enable_tracing:
-            return None, "", None
-        return _legacy(self._mesh.default_config), "", self._config
-
-    def _defined(self, name: str) -> Provider | None:
-        providers = self._mesh.extension_providers if self._mesh else ()
-        found = next((item for item in providers if item.get("name") == name), None)
-        kind = next((kind for kind in _KINDS if found is not None and kind in found), "")
-        return _extension(name, kind, found[kind]) if found is not None and kind else None
-
-    def _sampling(self, said: tuple[tuple[ObjectRef, Tracing], ...], annotations: Mapping[str, str]) -> tuple[float, ObjectRef | None]:
-        """Telemetry, the pod's or the mesh's ProxyConfig (where 0 means unset), istiod's environment, Istio's default."""
-        named = [(ref, tracing.random_sampling_percentage) for ref, tracing in said if tracing.random_sampling_percentage is not None]
-        if named:
-            ref, value = named[-1]
-            return float(value or 0.0), ref
-        for config in (_json(annotations.get(_PROXY_CONFIG, "")), self._mesh.default_config if self._mesh else {}):
-            rate = _number(_inner(config, "tracing").get("sampling"))
-            if rate:
-                return rate, self._config
-        rate = _number(self._istiod.variable(_ENVIRONMENT)) if self._istiod else None
-        return (_DEFAULT_SAMPLING, None) if rate is None else (rate, _deployment(self._istiod))
+    def count(self) -> int:
+        """How many workloads of the namespace were looked at."""
+        return sum(len(members) for members in self.own.values())
 
 
 def tracing_enabled(snapshot: Snapshot) -> Judgement:
     """Line 5.2.1, what the objects say: the proxies of the namespace report spans to a collector that is there.
 
-    Errors: no provider; one that is not defined (IST0157); a collector without a ready endpoint; span reporting switched off.
+    Errors: no provider; one that is not defined (IST0157) or that cannot trace; a collector that does not exist, has not the
+    port, or has no ready endpoint; span reporting switched off for the whole namespace. Warnings: switched off for some
+    workloads, or for one side of requests; a Telemetry about tracing that has no effect. A collector in a namespace that is
+    never read is left to the live part.
     """
-    unknown, groups = _surveyed(snapshot)
-    findings: list[Finding] = []
-    for setting, members in groups.items():
-        if setting.disabled_by is not None:
-            findings.append(_switched_off(setting.disabled_by, members))
-        elif setting.provider is None:
-            findings.append(_no_provider(snapshot, setting, members))
-    providers = {setting.provider.service: setting.provider for setting in groups if setting.provider and setting.provider.service}
-    for provider in providers.values():
+    survey = _survey(snapshot)
+    findings = [*_ambient_gap(snapshot), *_off(survey)]
+    findings += [
+        _no_provider(snapshot, side, members)
+        for setting, members in survey.own.items()
+        for side in setting.sides
+        if side.provider is None and side.disabled_by is None
+    ]
+    providers = dict.fromkeys(side.provider for setting in survey.own for side in setting.sides if side.provider)
+    unknown = survey.unknown
+    for provider in providers:
         findings += _collector(snapshot, provider)
         unknown += _collector_unknown(snapshot, provider)
-    names = sorted({setting.provider.name for setting in groups if setting.provider})
+    findings += _without_effect(snapshot, survey.settings)
+    names = sorted({provider.name for provider in providers})
     return Judgement(
-        summary=f"the proxies of {_count(groups)} report spans to {', '.join(names)}",
-        examined=sum(len(members) for members in groups.values()),
-        findings=tuple(findings),
-        unknown=tuple(unknown),
-        evidence=(_table(groups),),
+        summary=f"the proxies of {_counted(survey)} report spans to {', '.join(names)}",
+        examined=survey.count,
+        findings=tuple(dict.fromkeys(findings)),
+        unknown=tuple(dict.fromkeys(unknown)),
+        evidence=(_table(survey),),
     )
 
 
 def sampling_reviewed(snapshot: Snapshot, *, final: bool = False) -> Judgement:
     """Line 5.2.2, what the objects say: the share of requests that begin a trace is above 0 and at most 10 %.
 
-    Errors: 0 %; 100 % in the last phase, which is what demonstrations leave behind. Warnings: above 10 %.
+    The namespace's workloads and the gateways are looked at. Errors: 0 %; 100 % in the last phase, which is what
+    demonstrations leave behind. Warnings: above 10 %; a 0 in the mesh's configuration, which means "not set" and not zero.
 
     Args:
         snapshot: of the cluster.
         final: whether this is the last phase of the rollout.
     """
-    unknown, groups = _surveyed(snapshot)
-    findings = [finding for setting, members in groups.items() if (finding := _sampled(snapshot, setting, members, final=final))]
-    rates = ", ".join(sorted({f"{setting.sampling:g} %" for setting in groups}))
+    survey = _survey(snapshot)
+    groups: dict[Side, list[Workload]] = {}
+    for setting, members in (*survey.own.items(), *survey.entries.items()):
+        for side in setting.sides:
+            if side.reports:
+                groups.setdefault(side, []).extend(item for item in members if item not in groups.get(side, ()))
+    findings = [finding for side, members in groups.items() for finding in _sampled(snapshot, side, members, final=final)]
+    findings += _zero_ignored(snapshot, groups)
+    unknown = survey.unknown
+    if not unknown and not any(side.reports for setting in survey.own for side in setting.sides):
+        unknown.append(Unknown(reason="no proxy of the namespace reports spans (line 5.2.1), so no sampling rate is in force there"))
+    rates = ", ".join(sorted({_rate(side) for side in groups}))
     return Judgement(
-        summary=f"the proxies of {_count(groups)} sample {rates} of the requests",
+        summary=f"the proxies of {_counted(survey)}{' and the gateways' if survey.entries else ''} sample {rates} of the requests",
         examined=sum(len(members) for members in groups.values()),
-        findings=tuple(findings),
-        unknown=tuple(unknown),
-        evidence=(_table(groups),),
+        findings=tuple(dict.fromkeys(findings)),
+        unknown=tuple(dict.fromkeys(unknown)),
+        evidence=(_table(survey),),
     )
-
-
-def mesh_config(snapshot: Snapshot) -> ObjectRef:
-    """The ConfigMap that holds the mesh's configuration."""
-    revision = snapshot.control_plane.revision if snapshot.control_plane else ""
-    suffix = "" if revision in ("", DEFAULT) else f"-{revision}"
-    return ObjectRef(kind="ConfigMap", namespace=snapshot.istio_namespace, name=f"istio{suffix}")
 
 
 # --- what is looked at ------------------------------------------------------------------------------------------------
 
-_Groups = dict[Setting, list[ObjectRef]]
 
-
-def _surveyed(snapshot: Snapshot) -> tuple[list[Unknown], _Groups]:
-    """The workloads of the namespace by how their proxies trace, and what hides the answer."""
-    unknown = [*unread_in(snapshot, snapshot.namespace, "telemetries", *WORKLOADS)]
-    unknown += unread_in(snapshot, snapshot.root_namespace, "telemetries")
+def _survey(snapshot: Snapshot) -> _Survey:
+    unknown = [*unread_in(snapshot, snapshot.namespace, *READS), *unread_in(snapshot, snapshot.root_namespace, *READS)]
+    survey = _Survey(settings=TracingSettings(snapshot), own={}, entries={}, unknown=unknown)
     if snapshot.mesh is None:
         unknown += snapshot.unread("configmaps") or (
             Unknown(reason=f"the mesh configuration was not found: there is no {mesh_config(snapshot)}"),
         )
-    settings = TracingSettings(snapshot)
-    groups: _Groups = {}
-    if snapshot.mesh is not None:
-        for workload in _serving(snapshot):
-            template = _of(workload)
-            setting = settings.of(template.metadata.labels, snapshot.namespace, template.metadata.annotations)
-            groups.setdefault(setting, []).append(workload.ref)
-    if not groups and not unknown:
-        unknown.append(Unknown(reason=f"namespace {snapshot.namespace} has no workload that could trace"))
-    return list(dict.fromkeys(unknown)), groups
+        return survey
+    for workload in workloads(snapshot, snapshot.namespace):
+        if workload.kind not in BATCH and not is_gateway(workload):
+            _group(snapshot, survey.settings, workload, survey.own)
+    for workload in gateways(snapshot):
+        ours = _is_waypoint(workload) and workload.ref.namespace == snapshot.namespace
+        _group(snapshot, survey.settings, workload, survey.own if ours else survey.entries)
+    if not survey.own and not unknown and not _ambient_gap(snapshot):
+        unknown.append(Unknown(reason=f"no workload of namespace {snapshot.namespace} has a proxy that could trace"))
+    return survey
 
 
-def _serving(snapshot: Snapshot) -> Iterator[Workload]:
-    return (item for item in workloads(snapshot, snapshot.namespace) if item.kind not in BATCH and not is_gateway(item))
+def _group(snapshot: Snapshot, settings: TracingSettings, workload: Workload, into: dict[Setting, list[Workload]]) -> None:
+    """Add a workload to the groups of its proxies; pods of one workload may differ, as configuration is taken at injection."""
+    found: dict[Setting, None] = {}
+    seen: set[tuple[object, ...]] = set()
+    for pod in workload.pods:
+        if dataplane_class(pod) in (DataPlane.PROXYLESS, DataPlane.EXCLUDED) or not proxies(pod):
+            continue
+        key = (frozenset(pod.metadata.labels.items()), frozenset(pod.metadata.annotations.items()), proxies(pod)[0].env)
+        if key not in seen:
+            seen.add(key)
+            found[settings.of_pod(pod, workload.ref)] = None
+    if not workload.pods and not workload.from_pod and _would_have_proxy(snapshot, workload):
+        metadata = workload.template.metadata
+        found[settings.of(metadata.labels, workload.ref.namespace, metadata.annotations)] = None
+    for setting in found:
+        into.setdefault(setting, []).append(workload)
 
 
-def _of(workload: Workload) -> PodTemplate:
-    """What describes the pods: one of them, else the template."""
-    return PodTemplate(metadata=workload.pods[0].metadata, spec=workload.pods[0].spec) if workload.pods else workload.template
+def _would_have_proxy(snapshot: Snapshot, workload: Workload) -> bool:
+    """Whether a workload without pods, as in manifests, would be injected; where that is not known, it is assumed."""
+    if is_gateway(workload):
+        return True
+    namespace = snapshot.this_namespace()
+    labels = namespace.metadata.labels if namespace else {}
+    if mesh_label(labels) == f"{MODE}=ambient":
+        return False
+    template = workload.template
+    decision = injection(snapshot, labels, template.metadata.labels, template.metadata.annotations, host_network=template.spec.host_network)
+    return decision.injected is not False
 
 
-def _count(groups: _Groups) -> str:
-    number = sum(len(members) for members in groups.values())
-    return f"{number} {'workload' if number == 1 else 'workloads'}"
+def _is_waypoint(workload: Workload) -> bool:
+    return any(dataplane_class(pod) is DataPlane.WAYPOINT for pod in workload.pods[:1])
 
 
-def _table(groups: _Groups) -> Evidence:
+def _ambient_gap(snapshot: Snapshot) -> list[Finding]:
+    """Ztunnel reads no requests: without a waypoint an ambient namespace is not traced."""
+    namespace = snapshot.this_namespace()
+    labels = namespace.metadata.labels if namespace else {}
+    if mesh_label(labels) != f"{MODE}=ambient" or labels.get(_USE_WAYPOINT, "none") != "none":
+        return []
+    if any(_is_waypoint(item) and item.ref.namespace == snapshot.namespace for item in gateways(snapshot)):
+        return []
+    return [
+        Finding(
+            code="MR521-NO-WAYPOINT",
+            level=Level.ERROR,
+            object=ObjectRef(kind="Namespace", name=snapshot.namespace),
+            found="it is ambient and has no waypoint: ztunnel carries its connections and reads no requests, so nothing is traced",
+            wanted="a waypoint, where requests are to be traced",
+            fix=f"istioctl waypoint apply --enroll-namespace -n {snapshot.namespace}",
+        )
+    ]
+
+
+def _counted(survey: _Survey) -> str:
+    return f"{survey.count} {'workload' if survey.count == 1 else 'workloads'}"
+
+
+def _rate(side: Side) -> str:
+    if side.provider and side.provider.sampler:
+        return f"what provider {side.provider.name} decides"
+    return f"{side.sampling:g} %"
+
+
+def _table(survey: _Survey) -> Evidence:
     rows = [
         {
-            "workloads": ", ".join(ref.name for ref in members),
-            "provider": setting.provider.name if setting.provider else "none",
-            "spans": "reported" if setting.reports else "not reported",
-            "sampling": f"{setting.sampling:g} % by {setting.sampling_by or 'default'}",
+            "workloads": _named(members),
+            "provider": side.provider.name if side.provider else "none",
+            "spans": "reported" if side.reports else "not reported",
+            "sampling": f"{_rate(side)} by {side.sampling_by or 'default'}",
         }
-        for setting, members in groups.items()
+        for group in (survey.own, survey.entries)
+        for setting, members in group.items()
+        for side in setting.sides
     ]
-    return Evidence(kind="table", source="Telemetry objects and the mesh configuration", data=rows)
+    return Evidence(kind="table", source="Telemetry objects, the mesh configuration and the proxies' own", data=rows)
 
 
-# --- what istiod reads ------------------------------------------------------------------------------------------------
-
-
-def _age(telemetry: Telemetry) -> tuple[datetime, str, str]:
-    metadata = telemetry.metadata
-    return (moment(metadata.creation_timestamp) or _NO_TIME, metadata.name, metadata.namespace)
-
-
-def _narrow(telemetry: Telemetry) -> bool:
-    selector = telemetry.spec.selector
-    return bool((selector and selector.match_labels) or telemetry.spec.target_refs)
-
-
-def _selects(telemetry: Telemetry, labels: Mapping[str, str]) -> bool:
-    """By labels; Gateways of Kubernetes' own API, which ``targetRefs`` name, carry their name in a label."""
-    if telemetry.spec.target_refs:
-        name = labels.get("gateway.networking.k8s.io/gateway-name")
-        return any(ref.kind == "Gateway" and ref.name == name for ref in telemetry.spec.target_refs)
-    wanted = telemetry.spec.selector.match_labels if telemetry.spec.selector else {}
-    return all(labels.get(key) == value for key, value in wanted.items())
-
-
-def _disabled(said: tuple[tuple[ObjectRef, Tracing], ...]) -> ObjectRef | None:
-    """The Telemetry that switches reporting off for requests that the pods send, or for those that they get."""
-    off: dict[str, ObjectRef | None] = {"CLIENT": None, "SERVER": None}
-    for ref, tracing in said:
-        mode = tracing.match.mode if tracing.match else ""
-        for side in (mode,) if mode in off else tuple(off):
-            if tracing.disable_span_reporting is not None:
-                off[side] = ref if tracing.disable_span_reporting else None
-    return off["CLIENT"] or off["SERVER"]
-
-
-def _extension(name: str, kind: str, settings: object) -> Provider:
-    fields = settings if isinstance(settings, Mapping) else {}
-    if kind == "zipkin":
-        both = fields.get("traceContextOption") == _BOTH
-        families = frozenset({Family.B3, Family.W3C} if both else {Family.B3})
-    else:
-        families = frozenset({Family.W3C} if kind == "opentelemetry" else ())
-    return Provider(name=name, kind=kind, service=str(fields.get("service") or ""), families=families)
-
-
-def _legacy(config: Mapping[str, object]) -> Provider | None:
-    """The tracer of ``defaultConfig.tracing``, which istiod falls back on; proxies that are told none do not trace."""
-    tracing = _inner(config, "tracing")
-    kind = next((kind for kind in _LEGACY if kind in tracing), "")
-    if not kind:
-        return None
-    address = str(_inner(tracing, kind).get("address") or "").partition(":")[0]
-    families = frozenset({Family.B3} if kind == "zipkin" else ())
-    return Provider(name=f"defaultConfig.tracing.{kind}", kind=kind, service=address, families=families)
-
-
-def _inner(config: Mapping[str, object], key: str) -> Mapping[str, object]:
-    value = config.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _json(text: str) -> Mapping[str, object]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _number(value: object) -> float | None:
-    try:
-        return float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
-    except ValueError:
-        return None
-
-
-def _names(value: object) -> tuple[str, ...]:
-    return tuple(str(item) for item in value if item) if isinstance(value, list | tuple) else ()
-
-
-def _deployment(istiod: Istiod | None) -> ObjectRef | None:
-    return istiod.workload.ref if istiod else None
+def _named(members: Iterable[Workload]) -> str:
+    names = list(dict.fromkeys(item.ref.name for item in members))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 # --- the collector ----------------------------------------------------------------------------------------------------
@@ -358,24 +240,25 @@ def _collector(snapshot: Snapshot, provider: Provider) -> Iterator[Finding]:
     if namespace not in held_namespaces(snapshot) or _collector_unknown(snapshot, provider):
         return
     service = next((item for item in in_namespace(snapshot.services, namespace) if item.metadata.name == name), None)
-    there = ObjectRef(kind="Service", namespace=namespace, name=name)
+    sends, kubectl = f"provider {provider.name} sends spans to it, but", f"kubectl -n {namespace}"
+    found = word = fix = ""
     if service is None:
-        yield Finding(
-            code="MR521-NO-COLLECTOR",
-            level=Level.ERROR,
-            object=there,
-            found=f"provider {provider.name} sends spans to it, but there is no such Service",
-            wanted="a collector that takes the spans",
-            fix=f"install it, or correct the provider's service in the mesh configuration: kubectl -n {namespace} get services",
-        )
+        word, found = "NO-COLLECTOR", f"{sends} there is no such Service"
+        fix = f"install it, or correct the provider's service in the mesh configuration: {kubectl} get services"
+    elif provider.port and provider.port not in {port.port for port in service.spec.ports}:
+        word, found = "COLLECTOR-PORT", f"{sends} it has no port {provider.port}"
+        fix = f"correct the provider's port in the mesh configuration: {kubectl} describe service {name}"
     elif service.spec.type != "ExternalName" and service.spec.selector and not _ready(snapshot, service):
+        word, found = "COLLECTOR-DOWN", f"{sends} it has no ready endpoint"
+        fix = f"look at its pods: {kubectl} get endpointslices -l {_SERVICE_LABEL}={name}"
+    elif not provider.legacy and len(provider.service.rpartition("/")[2].split(".")) < _FULL:
+        word, config = "COLLECTOR-NAME", mesh_config(snapshot)
+        found = f"provider {provider.name} calls it {provider.service}: istiod knows Services by their full names alone, and traces nothing"
+        fix = f"write its full name (as {name}.{namespace}.svc.cluster.local): kubectl -n {config.namespace} edit configmap {config.name}"
+    if word:
+        there = ObjectRef(kind="Service", namespace=namespace, name=name)
         yield Finding(
-            code="MR521-COLLECTOR-DOWN",
-            level=Level.ERROR,
-            object=there,
-            found=f"provider {provider.name} sends spans to it, but it has no ready endpoint",
-            wanted="a collector that takes the spans",
-            fix=f"look at its pods: kubectl -n {namespace} get endpointslices -l {_SERVICE_LABEL}={name}",
+            code=f"MR521-{word}", level=Level.ERROR, object=there, found=found, wanted="a collector that takes the spans", fix=fix
         )
 
 
@@ -401,63 +284,120 @@ def _ready(snapshot: Snapshot, service: Service) -> bool:
     return any(endpoint.conditions.ready in (None, True) and endpoint.addresses for endpoint in endpoints)
 
 
-# --- findings ---------------------------------------------------------------------------------------------------------
+# --- findings of line 5.2.1 -------------------------------------------------------------------------------------------
 
 
-def _switched_off(telemetry: ObjectRef, members: list[ObjectRef]) -> Finding:
-    return Finding(
-        code="MR521-SPANS-OFF",
-        level=Level.ERROR,
-        object=telemetry,
-        found=f"disableSpanReporting: true keeps the proxies of {_shortened(members)} from reporting spans",
-        wanted="proxies that report spans",
-        fix=f"take disableSpanReporting out: kubectl -n {telemetry.namespace} edit telemetry {telemetry.name}",
-    )
+def _off(survey: _Survey) -> Iterator[Finding]:
+    """Where the reporting of spans is switched off: for all, for some workloads, or for one side of their requests."""
+    by: dict[ObjectRef, list[Workload]] = {}
+    traced = any(side.reports for setting in survey.own for side in setting.sides)
+    for setting, members in survey.own.items():
+        for side in setting.sides:
+            if side.disabled_by is not None:
+                by.setdefault(side.disabled_by, []).extend(members)
+    for telemetry, members in by.items():
+        yield Finding(
+            code="MR521-SPANS-OFF",
+            level=Level.WARNING if traced else Level.ERROR,
+            object=telemetry,
+            found=f"disableSpanReporting: true keeps the proxies of {_named(members)} from reporting spans",
+            wanted=_TRACED,
+            fix=f"take disableSpanReporting out: kubectl -n {telemetry.namespace} edit telemetry {telemetry.name}",
+        )
 
 
-def _no_provider(snapshot: Snapshot, setting: Setting, members: list[ObjectRef]) -> Finding:
+def _no_provider(snapshot: Snapshot, side: Side, members: list[Workload]) -> Finding:
     config = mesh_config(snapshot)
     command = f"kubectl -n {config.namespace} edit configmap {config.name}"
-    if setting.wanted:
-        found = f"it names the tracing provider {setting.wanted}, which extensionProviders does not define"
+    if side.wanted:
         return Finding(
-            code="MR521-UNDEFINED-PROVIDER",
+            code="MR521-UNDEFINED-PROVIDER" if "does not define" in side.problem else "MR521-NOT-A-TRACER",
             level=Level.ERROR,
-            object=setting.wanted_by or config,
-            found=f"{found}, so {_shortened(members)} do not trace",
-            wanted="a provider that the mesh configuration defines (IST0157)",
-            fix=f"define {setting.wanted} in extensionProviders, or name another: {command}",
+            object=side.wanted_by or config,
+            found=f"it names the tracing provider {side.wanted}, {side.problem}, so {_named(members)} do not trace",
+            wanted="a provider that the mesh configuration defines and that traces: zipkin, opentelemetry, datadog or skywalking",
+            fix=f"define {side.wanted} in extensionProviders, or name another: {command}",
         )
     return Finding(
         code="MR521-NO-PROVIDER",
         level=Level.ERROR,
         object=config,
-        found=f"no tracing provider is set for {_shortened(members)}, neither by a Telemetry nor in defaultProviders.tracing",
+        found=f"no tracing provider is set for {_named(members)}, neither by a Telemetry nor in defaultProviders.tracing",
         wanted="a tracing provider",
         fix=f"add one to extensionProviders and name it in defaultProviders.tracing: {command}",
     )
 
 
-def _sampled(snapshot: Snapshot, setting: Setting, members: list[ObjectRef], *, final: bool) -> Finding | None:
-    if 0 < setting.sampling <= HIGHEST:
-        return None
-    by = setting.sampling_by or mesh_config(snapshot)
-    edit = f"kubectl -n {by.namespace} edit {by.kind.lower()} {by.name}"
-    if setting.sampling <= 0:
-        found = f"0 % of the requests to {_shortened(members)} begin a trace, so there are no traces but those that callers demand"
-        return Finding(
-            code="MR522-ZERO", level=Level.ERROR, object=by, found=found, wanted="above 0 and at most 10 %", fix=f"set a rate: {edit}"
-        )
+def _without_effect(snapshot: Snapshot, settings: TracingSettings) -> Iterator[Finding]:
+    """Telemetry objects of the namespace that speak of tracing and that no proxy obeys."""
+    if snapshot.unread("pods"):
+        return
+    namespace = snapshot.namespace
+    every = workloads(snapshot, namespace)
+    labels = [*(workload.labels for workload in every), *(pod.metadata.labels for workload in every for pod in workload.pods)]
+    distinct = {frozenset(item.items()): item for item in labels}.values()
+    for telemetry in in_namespace(snapshot.telemetries, namespace):
+        if not telemetry.spec.tracing:
+            continue
+        if settings.is_ignored(telemetry):
+            yield _ineffective(telemetry, "an older Telemetry without a selector is there, and istiod takes the oldest alone")
+        elif is_narrow(telemetry) and not any(telemetry in settings.applied(item, namespace) for item in distinct):
+            yield _ineffective(telemetry, "what it selects matches no workload")
+
+
+def _ineffective(telemetry: Telemetry, why: str) -> Finding:
+    there = ObjectRef(kind="Telemetry", namespace=telemetry.metadata.namespace, name=telemetry.metadata.name)
     return Finding(
+        code="MR521-NO-EFFECT",
+        level=Level.WARNING,
+        object=there,
+        found=f"its settings for tracing have no effect: {why}",
+        wanted="every Telemetry is obeyed by somebody",
+        fix=f"merge or remove it: kubectl -n {there.namespace} get telemetry {there.name} -o yaml",
+    )
+
+
+# --- findings of line 5.2.2 -------------------------------------------------------------------------------------------
+
+
+def _sampled(snapshot: Snapshot, side: Side, members: list[Workload], *, final: bool) -> Iterator[Finding]:
+    if 0 < side.sampling <= HIGHEST or (side.provider and side.provider.sampler):
+        return
+    by = side.sampling_by or mesh_config(snapshot)
+    edit = f"kubectl -n {by.namespace} edit {by.kind.lower()} {by.name}"
+    if side.sampling <= 0:
+        yield Finding(
+            code="MR522-ZERO",
+            level=Level.ERROR,
+            object=by,
+            found=f"0 % of the requests at {_named(members)} begin a trace, so there are no traces but those that callers demand",
+            wanted=f"above 0 and at most {HIGHEST:g} %",
+            fix=f"set a rate: {edit}",
+        )
+        return
+    yield Finding(
         code="MR522-HIGH",
-        level=Level.ERROR if final and setting.sampling >= 100 else Level.WARNING,
+        level=Level.ERROR if final and side.sampling >= 100 else Level.WARNING,
         object=by,
-        found=f"{setting.sampling:g} % of the requests to {_shortened(members)} are traced, which costs latency and storage",
-        wanted="above 0 and at most 10 %",
+        found=f"{side.sampling:g} % of the requests at {_named(members)} begin a trace, which costs latency and storage",
+        wanted=f"above 0 and at most {HIGHEST:g} %",
         fix=f"lower the rate: {edit}",
     )
 
 
-def _shortened(members: list[ObjectRef]) -> str:
-    more = f" and {len(members) - 3} more" if len(members) > 3 else ""
-    return ", ".join(ref.name for ref in members[:3]) + more
+def _zero_ignored(snapshot: Snapshot, groups: dict[Side, list[Workload]]) -> Iterator[Finding]:
+    """A rate of 0 in the mesh's configuration, which istiod reads as "not set"."""
+    tracing = snapshot.mesh.default_config.get("tracing") if snapshot.mesh else None
+    if not isinstance(tracing, dict) or tracing.get("sampling") not in (0, "0", "0.0") or isinstance(tracing.get("sampling"), bool):
+        return
+    rates = sorted({_rate(side) for side in groups})
+    if rates and rates != ["0 %"]:
+        config = mesh_config(snapshot)
+        yield Finding(
+            code="MR522-ZERO-IGNORED",
+            level=Level.WARNING,
+            object=config,
+            found=f"defaultConfig.tracing.sampling is 0, which istiod reads as not set: {', '.join(rates)} of the requests begin a trace",
+            wanted="the rate that is meant",
+            fix=f"set randomSamplingPercentage in a Telemetry, which can be 0: kubectl -n {config.namespace} edit configmap {config.name}",
+        )

@@ -187,6 +187,17 @@ def _bounds(who: str, sent: Sequence[Ask]) -> Iterator[str]:
         yield f"from {who}: {', '.join(f'{count} {word}' for count, word in counts if count)}"
 
 
+def sent_in_plaintext(targets: Targets) -> dict[str, int]:
+    """How many requests and connections without mutual TLS `asks` makes to each workload, for those who count them.
+
+    A ClientHello counts where the proxy lets it through; so this is the most that it can be.
+    """
+    counts: dict[str, int] = {}
+    for target in targets.targets:
+        counts[target.workload.name] = counts.get(target.workload.name, 0) + sum(1 for _ in _from_outside(target))
+    return counts
+
+
 # --- what came back ---------------------------------------------------------------------------------------------------
 
 

@@ -75,14 +75,16 @@ def legacy(observed: Observed) -> Judgement:
 def strict(observed: Observed) -> Judgement:
     """Line 7.2.3, live: every port for which a policy asks STRICT refuses plaintext, beside an answered handshake.
 
-    Errors: plaintext is taken, as where a policy is ignored that asks for STRICT; a wrong identity. ``MR723-WIRE-...``.
+    Errors: plaintext is taken, as where a policy is ignored that asks for STRICT; a wrong identity. Warnings: plaintext is
+    taken where no proxy stands before the port, which is another line's fault. ``MR723-WIRE-...``.
     """
     report = _Report(observed, "MR723", only=_asks_strict)
     if not report.items:
         reason = "no PeerAuthentication asks for STRICT on a port that could be asked, so there is no refusal to prove"
         return report.judgement("", Unknown(reason=reason))
     for group in report.groups(_is_open):
-        report.add(group, Level.ERROR, "plaintext is refused where a policy asks for STRICT")
+        level = Level.WARNING if group[0].target.state.gap else Level.ERROR
+        report.add(group, level, "plaintext is refused where a policy asks for STRICT")
     report.identities()
     report.disagreements(told=_is_open)
     report.unproved()

@@ -6,7 +6,7 @@ Zipkin's ``/api/v2`` (also below ``/zipkin``). Spans arrive one by one, so a tra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -108,53 +108,63 @@ def dialect(source: Source) -> Tracing:
     raise UnavailableError(f"{source.name} answers neither as Jaeger nor as Zipkin")
 
 
-def settled(backend: Tracing, trace_id: str, *, deadline: Deadline, stable_for: float = STABLE) -> Settled:
-    """The trace, once the number of its spans has not changed for a while, or as it is when the deadline passes.
+def settled(backend: Tracing, trace_ids: Iterable[str], *, deadline: Deadline, stable_for: float = STABLE) -> dict[str, Settled]:
+    """Traces, by their ids, once the number of spans of none has changed for a while, or as they are at the deadline.
+
+    A trace without a span has not arrived, however long that lasts.
 
     Args:
-        backend: where to read it.
-        trace_id: of the trace.
+        backend: where to read them.
+        trace_ids: of the traces; they are waited for together.
         deadline: how long to wait at most.
         stable_for: seconds without a new span.
 
     Raises:
-        UnavailableError: with one sentence, where the backend gave no answer even once.
+        UnavailableError: with one sentence, where the backend did not answer any more.
     """
-    watch = _Watch(backend, trace_id, stable_for, deadline)
+    watches = {trace_id: _Watch(backend, trace_id, stable_for) for trace_id in trace_ids}
+
+    def look() -> None:
+        arrived = [watch.look(deadline) for watch in watches.values()]  # each of them, not only up to the first that is late
+        if not all(arrived):
+            raise _Growing("not all spans are there")
+
     try:
-        return retry(
-            watch.look, retry_on=lambda error: EVERY if isinstance(error, _Growing | UnavailableError) else None, deadline=deadline
-        )
+        retry(look, retry_on=lambda error: EVERY if isinstance(error, _Growing | UnavailableError) else None, deadline=deadline)
     except GaveUp as gave_up:
         if isinstance(gave_up.last, UnavailableError):
             raise gave_up.last from gave_up
-        return Settled(spans=watch.spans, stable=False)
+    return {trace_id: Settled(spans=watch.spans, stable=watch.stable) for trace_id, watch in watches.items()}
 
 
 class _Growing(Exception):  # noqa: N818 - it is what is seen, no fault
-    """The trace is not there yet, or has changed lately."""
+    """A trace is not there yet, or has changed lately."""
 
 
 class _Watch:
     """Looks at one trace again and again; remembers when it last grew."""
 
-    def __init__(self, backend: Tracing, trace_id: str, stable_for: float, deadline: Deadline) -> None:
+    def __init__(self, backend: Tracing, trace_id: str, stable_for: float) -> None:
         self._backend = backend
         self._trace_id = trace_id
         self._stable_for = stable_for
-        self._deadline = deadline
-        self._quiet: Deadline | None = None
+        self._quiet = Deadline(stable_for)
         self.spans: tuple[Span, ...] = ()
 
-    def look(self) -> Settled:
-        """One look."""
-        spans = self._backend.trace(self._trace_id, deadline=self._deadline)
-        if len(spans) != len(self.spans) or self._quiet is None:
+    @property
+    def stable(self) -> bool:
+        """Whether it is there and has not changed for long enough."""
+        return bool(self.spans) and self._quiet.passed
+
+    def look(self, deadline: Deadline) -> bool:
+        """Look once, unless it is stable already."""
+        if self.stable:
+            return True
+        spans = self._backend.trace(self._trace_id, deadline=deadline)
+        if len(spans) != len(self.spans):
             self._quiet = Deadline(self._stable_for)
         self.spans = spans
-        if not spans or not self._quiet.passed:
-            raise _Growing(f"{len(spans)} spans so far")
-        return Settled(spans=spans, stable=True)
+        return self.stable
 
 
 # --- Jaeger -----------------------------------------------------------------------------------------------------------

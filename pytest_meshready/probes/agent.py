@@ -280,9 +280,17 @@ def watch(channel: Stream | Tls, ask: dict[str, Any], answer: dict[str, Any], *,
 def ask_tcp(ask: dict[str, Any], answer: dict[str, Any]) -> None:
     """Connect, send the bytes that are given, or none, and see what comes; ``hold`` looks on to the end."""
     with closing(Stream(ask, answer)) as stream:
+        heard = 0
+        if ask.get("greeting"):
+            watch(stream, {**ask, "linger": 0}, answer, whole=False)
+            heard = answer["received"]
+            if not heard or answer["ending"] != "open":
+                return
         if ask.get("send"):
             stream.send(base64.b64decode(ask["send"]))
         watch(stream, ask, answer, whole=ask["op"] == "hold")
+        if heard:
+            answer.update(outcome="answered", received=answer["received"] + heard)
 
 
 def ask_tls(ask: dict[str, Any], answer: dict[str, Any]) -> None:

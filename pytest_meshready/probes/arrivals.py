@@ -43,13 +43,15 @@ class GuestPod(msgspec.Struct, frozen=True, kw_only=True):
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """The guests that are there, by their role, and the trouble with each of the others.
 
-    ``without_exec`` tells that nothing may be executed in pods. ``leftovers`` are earlier runs that left something here.
+    ``anchors`` has the ``uid`` of the run's anchor in each namespace. ``without_exec`` tells that nothing may be executed in
+    pods. ``leftovers`` are earlier runs that left something here.
     """
 
     run: str
     namespace: str
     pods: dict[str, GuestPod]
     troubles: dict[str, Trouble]
+    anchors: dict[str, str]
     without_exec: Trouble | None = None
     leftovers: tuple[str, ...] = ()
 

@@ -7,8 +7,9 @@ killed: whether they are is for their Lease to say, and a live run is never touc
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_meshready.cluster import writes
 from pytest_meshready.cluster.client import Cluster
@@ -23,6 +24,7 @@ from pytest_meshready.cluster.writes import (
     Cause,
     Kind,
     Manifest,
+    Place,
     WriteError,
 )
 from pytest_meshready.probes import lease
@@ -45,8 +47,6 @@ _LOOK = 0.5
 #: Seconds in which a sweep removes what one run left.
 _CLEARING = 30.0
 
-Place = tuple[Kind, str]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
@@ -67,6 +67,32 @@ class Swept:
     removed: tuple[str, ...] = ()
     left: tuple[Left, ...] = ()
     unseen: tuple[str, ...] = ()
+
+
+def marked(manifest: Manifest, *, run: str, home: str, anchors: Mapping[str, str]) -> Manifest:
+    """The same object with what makes it one of a run's: label, annotation, and owner; a Job's pods as well.
+
+    Args:
+        manifest: the object.
+        run: the id of the run.
+        home: the namespace of its Lease.
+        anchors: the ``uid`` of the run's anchor in each namespace; where there is none, no owner is named.
+    """
+    metadata = _marked(manifest["metadata"], run, home)
+    uid = anchors.get(metadata["namespace"])
+    if uid:
+        metadata["ownerReferences"] = [{"apiVersion": "v1", "kind": CONFIG_MAP.name, "name": f"meshready-{run}", "uid": uid}]
+    result = {**manifest, "metadata": metadata}
+    template = (manifest.get("spec") or {}).get("template")
+    if template is not None:
+        inner = _marked(template.get("metadata") or {}, run, home)
+        result["spec"] = {**manifest["spec"], "template": {**template, "metadata": inner}}
+    return result
+
+
+def _marked(metadata: Mapping[str, Any], run: str, home: str) -> dict[str, Any]:
+    labels = {**(metadata.get("labels") or {}), "app.kubernetes.io/managed-by": "pytest-meshready", RUN_LABEL: run}
+    return {**metadata, "labels": labels, "annotations": {**(metadata.get("annotations") or {}), HOME_ANNOTATION: home}}
 
 
 def name_of(manifest: Manifest) -> str:
@@ -203,18 +229,29 @@ class _Sweeping:
         lists = writes.at_once(
             [functools.partial(writes.listed, self._cluster, kind, namespace, self._selector) for kind, namespace in asked]
         )
+        found: list[Manifest] = []
         for (kind, namespace), answer in zip(asked, lists, strict=True):
             if isinstance(answer, Exception):
                 self.unseen.append(f"{kind.resource} in {namespace}: {answer}")
-                continue
-            self._places.append((kind, namespace))
-            for manifest in answer:
-                metadata = manifest["metadata"]
-                home = (metadata.get("annotations") or {}).get(HOME_ANNOTATION) or namespace
-                self._objects.setdefault((metadata["labels"][RUN_LABEL], home), []).append(name_of(manifest))
+            else:
+                self._places.append((kind, namespace))
+                found += answer
+        self._group(found)
         for namespace in self._namespaces:
             self._find_lease(namespace)
         return list(self._objects)
+
+    def _group(self, found: Sequence[Manifest]) -> None:
+        """Run by run, with the namespace of its Lease: what an object does not say itself, another of the same run does."""
+        homes: dict[str, str] = {}
+        for manifest in found:
+            said = (manifest["metadata"].get("annotations") or {}).get(HOME_ANNOTATION)
+            if said:
+                homes.setdefault(manifest["metadata"]["labels"][RUN_LABEL], said)
+        for manifest in found:
+            run = manifest["metadata"]["labels"][RUN_LABEL]
+            home = homes.get(run, manifest["metadata"]["namespace"])
+            self._objects.setdefault((run, home), []).append(name_of(manifest))
 
     def _find_lease(self, namespace: str) -> None:
         """A run that was killed right after it took its Lease has left nothing else."""

@@ -38,7 +38,13 @@ _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNe
 _NO_IMAGE_YET = ("ErrImagePull", "ImageInspectError")
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CreateContainerPreparationError")
 _CRASHING = ("CrashLoopBackOff", "PostStartHookError", "StartError")
-_TELLING = re.compile(r"error|warn|fail|refused|timeout|timed out|denied|no such host", re.IGNORECASE)
+
+#: Lines of a proxy's log that tell of something wrong (pilot-agent's form, and Envoy's), less what every Envoy says at its start.
+_TELLING = re.compile(r"(?:\t|\[)(?:warn|warning|error|critical|fatal)(?:\t|\])(?!.*There is no configured limit)")
+
+#: What the scheduler says after the reasons, and what a container runtime says before them.
+_AFTER_REASONS = re.compile(r" (?:no new claims|preemption:)")
+_BEFORE_REASONS = re.compile(r"(?:Back-off pulling image \S+ |ErrImagePull: |failed to (?:[a-z]+ )+(?:image|reference) \S+ )")
 
 
 class _Status(objects.PodStatus, frozen=True):
@@ -121,7 +127,7 @@ def _evicted(name: str, why: str, namespace: str) -> str:
 def _without_node(pod: _Pod, name: str) -> Diagnosis | None:
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
-            why = clipped(condition.message.partition(" preemption:")[0])
+            why = clipped(_AFTER_REASONS.split(condition.message)[0]).rstrip(".")
             sentence = f"no node fits {name}: {why or 'the scheduler does not say why'}; see: kubectl describe nodes"
             return Diagnosis(trouble=Trouble(reason=Reason.UNSCHEDULABLE, sentence=sentence), patience=NO_NODE)
     return None
@@ -148,7 +154,8 @@ def _container(pod: _Pod, status: objects.ContainerStatus, name: str) -> Diagnos
 
 def _no_image(pod: _Pod, container: str, name: str, waiting: objects.StateDetail) -> str:
     images = {item.name: item.image for item in (*pod.spec.containers, *pod.spec.init_containers)}
-    why = f"{waiting.reason}: {clipped(waiting.message)}" if waiting.message else waiting.reason
+    said = clipped(_BEFORE_REASONS.sub("", waiting.message))
+    why = f"{waiting.reason}: {said}" if said else waiting.reason
     start = f"{name} cannot start: the image {images.get(container, '?')} of {container} cannot be pulled ({why})"
     if container == PROXY or container in REDIRECTION:
         return f"{start}; it is the image of the mesh's own proxy, see: kubectl get events -n {pod.metadata.namespace}"

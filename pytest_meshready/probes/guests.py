@@ -27,7 +27,7 @@ from pytest_meshready.probes.cleanup import HOME_ANNOTATION, Left
 from pytest_meshready.probes.lease import NAME as LEASE_NAME
 from pytest_meshready.probes.lease import Lease, ServerClock
 from pytest_meshready.probes.pod import RUN_LABEL
-from pytest_meshready.probes.rights import exec_rights, rights
+from pytest_meshready.probes.rights import exec_rights, places, rights_in
 from pytest_meshready.probes.trouble import Reason, Trouble
 from pytest_meshready.waiting import Deadline, GaveUp, retry, until
 
@@ -70,7 +70,7 @@ class Guests:
         namespace: of the run; its Lease is there.
         pods: the pods that shall visit, in any namespaces.
         objects: what has to be there before the pods: the agent's ConfigMap, policies.
-        kinds: further kinds that `create` may be asked for later.
+        kinds: further kinds that `create`, or a worker, may make in ``namespace`` later, such as Jobs.
         patience: seconds until all pods must be ready.
         lease_patience: seconds to wait for another run that holds the Lease.
         keep: whether to leave everything at the end (``--mesh-keep``).
@@ -95,9 +95,7 @@ class Guests:
         self._cluster = cluster
         self._pods = tuple(pods)
         self._objects = tuple(objects)
-        manifests = [guest.manifest for guest in self._pods] + list(self._objects)
-        self._namespaces = tuple(dict.fromkeys((namespace, *(manifest["metadata"]["namespace"] for manifest in manifests))))
-        self.kinds = tuple(dict.fromkeys((POD, CONFIG_MAP, *(kind_of(manifest) for manifest in manifests), *kinds)))
+        self.places = places([*(guest.manifest for guest in self._pods), *self._objects], home=namespace, kinds=kinds)
         self._patience = patience
         self._lease_patience = lease_patience
         self._keep = keep
@@ -107,7 +105,7 @@ class Guests:
         self._settled = threading.Event()
         self._lock = threading.Lock()
         self._made: list[Manifest] = []
-        self._anchors: dict[str, Manifest] = {}
+        self._anchors: dict[str, str] = {}
         self._outcome: Outcome | None = None
         self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
@@ -144,9 +142,9 @@ class Guests:
     def create(self, manifest: Manifest) -> Trouble | None:
         """Create one more object in the course of the run, such as a Job; it goes with the others.
 
-        Its kind must be one of those of the guests, or given as ``kinds``.
+        Its kind must be one of those of the guests in its namespace, or given as ``kinds``.
         """
-        if kind_of(manifest) not in self.kinds:
+        if (kind_of(manifest), manifest["metadata"]["namespace"]) not in self.places:
             raise ValueError(f"{manifest['kind']} is not among the kinds of these guests, so it would not be looked for at the end")
         if self._stopped.is_set():
             return Trouble(reason=Reason.STOPPED, sentence="the run has ended")
@@ -162,7 +160,7 @@ class Guests:
             self._stopped.set()
             threading.Thread(target=self._remove, name="meshready-clean-up", daemon=True).start()
             if not _patiently(self._removed):
-                return Left(command=cleanup.command(self.run, self._places()), because="the clean-up was interrupted")
+                return Left(command=cleanup.command(self.run, self.places), because="the clean-up was interrupted")
         assert self._left is not None
         return self._left
 
@@ -185,7 +183,7 @@ class Guests:
         self._take_lease()
         deadline = Deadline(self._patience)
         self.doing = "creating probe pods"
-        for namespace in self._namespaces:
+        for namespace in dict.fromkeys(namespace for _, namespace in self.places):
             self._anchors[namespace] = self._anchor(namespace, deadline)
         leftovers = self._leftovers()
         for found in self._all(self._objects, deadline):
@@ -207,6 +205,7 @@ class Guests:
             namespace=self.namespace,
             pods=watch.ready,
             troubles=troubles,
+            anchors=dict(self._anchors),
             without_exec=without_exec,
             leftovers=leftovers,
         )
@@ -222,9 +221,10 @@ class Guests:
     def _ask_for_rights(self) -> Trouble | None:
         """Ask before anything is tried; why nothing can be executed in pods, if so."""
         self.doing = "asking for the rights that probes need"
-        needed = rights(self._namespaces, home=self.namespace, kinds=self.kinds)
+        needed = rights_in(self.places, home=self.namespace)
         # a version that nobody could tell is taken for one that asks for less: what happens decides
-        to_exec = exec_rights(self._namespaces, self._kubernetes_version() or "1.34")
+        namespaces = [namespace for kind, namespace in self.places if kind is POD]
+        to_exec = exec_rights(namespaces, self._kubernetes_version() or "1.34")
         allowed = writes.reviews(self._cluster, (*needed, *to_exec))
         missing = [right for right in needed if allowed[right] is False]
         if missing:
@@ -251,8 +251,8 @@ class Guests:
         if held is not None:
             raise _Troubled(trouble.lease_held(self.namespace, str(held), self._lease_patience))
 
-    def _anchor(self, namespace: str, deadline: Deadline) -> Manifest:
-        """The ConfigMap on which everything of the run in a namespace hangs."""
+    def _anchor(self, namespace: str, deadline: Deadline) -> str:
+        """Create the ConfigMap on which everything of the run in a namespace hangs; its uid."""
         anchor = pod.anchor(pod.Run(id=self.run, namespace=namespace))
         found = self._create(anchor, deadline)
         if found is not None:
@@ -261,7 +261,7 @@ class Guests:
         if "uid" not in made["metadata"]:  # it was there: the answer to our own request got lost
             listed = writes.listed(self._cluster, CONFIG_MAP, namespace, f"{RUN_LABEL}={self.run}")
             made = next(manifest for manifest in listed if cleanup.name_of(manifest) == cleanup.name_of(anchor))
-        return made
+        return str(made["metadata"]["uid"])
 
     def _leftovers(self) -> tuple[str, ...]:
         """Earlier runs that left their anchor here: with our Lease in hand they are over, unless their Lease is elsewhere."""
@@ -285,7 +285,7 @@ class Guests:
 
     def _create(self, manifest: Manifest, deadline: Deadline) -> Trouble | None:
         """Create one object, through a restart of the API server; the trouble with it."""
-        stamped = self._stamped(manifest)
+        stamped = cleanup.marked(manifest, run=self.run, home=self.namespace, anchors=self._anchors)
         with self._lock:
             self._made.append(stamped)
         kind = kind_of(manifest)
@@ -320,34 +320,13 @@ class Guests:
         except GaveUp as gave_up:
             raise gave_up.last from gave_up
 
-    def _stamped(self, manifest: Manifest) -> Manifest:
-        """The same object with what makes it one of this run's."""
-        labels = {"app.kubernetes.io/managed-by": "pytest-meshready", RUN_LABEL: self.run}
-        metadata = dict(manifest["metadata"])
-        metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), HOME_ANNOTATION: self.namespace}
-        anchor = self._anchors.get(metadata["namespace"])
-        if anchor is not None:
-            owner = {"apiVersion": "v1", "kind": CONFIG_MAP.name, "name": anchor["metadata"]["name"], "uid": anchor["metadata"]["uid"]}
-            metadata["ownerReferences"] = [owner]
-        stamped = {**manifest, "metadata": metadata}
-        template = (manifest.get("spec") or {}).get("template")
-        if template is not None:  # a Job's pods are ours as well
-            inner = dict(template.get("metadata") or {})
-            inner["labels"] = {**(inner.get("labels") or {}), **labels}
-            stamped["spec"] = {**manifest["spec"], "template": {**template, "metadata": inner}}
-        return stamped
-
     # --- the end ---
-
-    def _places(self) -> list[cleanup.Place]:
-        return [(kind, namespace) for namespace in self._namespaces for kind in self.kinds]
 
     def _remove(self) -> None:
         try:
             self._left = self._cleared()
         except Exception as error:  # noqa: BLE001 - a clean-up that raises would hide the report
-            self._left = Left(command=cleanup.command(self.run, self._places()), because=f"the clean-up failed: {error!r}")
+            self._left = Left(command=cleanup.command(self.run, self.places), because=f"the clean-up failed: {error!r}")
         self._removed.set()
 
     def _cleared(self) -> Left:
@@ -358,7 +337,7 @@ class Guests:
         if self._keep:
             left = self._kept(made)
         elif made:
-            _, left = cleanup.clear(self._cluster, self.run, self._places(), known=made, deadline=Deadline(CLEARING))
+            _, left = cleanup.clear(self._cluster, self.run, self.places, known=made, deadline=Deadline(CLEARING))
         else:
             left = Left()
         still_held = self._lease.release()
@@ -376,7 +355,7 @@ class Guests:
         if not made:
             return Left()
         names = tuple(sorted(cleanup.name_of(manifest) for manifest in made))
-        return Left(objects=names, command=cleanup.command(self.run, self._places()), because="kept, as --mesh-keep asks")
+        return Left(objects=names, command=cleanup.command(self.run, self.places), because="kept, as --mesh-keep asks")
 
 
 def _patiently(done: threading.Event) -> bool:

@@ -13,7 +13,7 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -161,8 +161,7 @@ class Session:
             except ProbeError as error:
                 why = str(error)
                 break
-            missing = [number for number in named if number not in answers]
-            conversation.say(messages.encode(msgspec.structs.replace(named[number], id=number)) for number in missing)
+            missing = {number: _line(ask, number) for number, ask in named.items() if number not in answers}
             answers |= conversation.answers(missing, deadline)
             if len(answers) == len(named):
                 break
@@ -195,8 +194,10 @@ class Session:
                 sentence = f"no conversation with the probe {self.place}: {error}"
                 raise ProbeError(self._given_up(sentence), forbidden=forbidden) from error
             if not conversation.begun(deadline):
-                conversation.close()
                 why = conversation.lost or f"its agent did not say hello within {deadline.seconds:g} s"
+                conversation.close()
+                if "executable file not found" in why:
+                    why = "its image has no python3; --mesh-probe-image=IMAGE must name one with Python 3.8 or later"
                 raise ProbeError(self._given_up(f"no conversation with the probe {self.place}: {why}"))
             self._conversation = conversation
             self.trouble = ""
@@ -232,18 +233,15 @@ class _Conversation:
             self._news.wait_for(lambda: self._hello or self.lost, timeout=deadline.left)
             return self._hello is not None and not self.lost
 
-    def say(self, lines: Iterable[bytes]) -> None:
-        """Send this as soon as possible."""
-        self._outgoing.extend(lines)
-        self._stir()
-
-    def answers(self, wanted: Sequence[str], deadline: Deadline) -> dict[str, Answer]:
-        """The answers with these numbers that came before the deadline, or the end."""
+    def answers(self, lines: Mapping[str, bytes], deadline: Deadline) -> dict[str, Answer]:
+        """Say these lines, and return the answers with their numbers that come before the deadline, or the end."""
         with self._news:
-            self._wanted.update(wanted)
-            self._news.wait_for(lambda: self.lost or all(number in self._answers for number in wanted), timeout=deadline.left)
-            self._wanted.difference_update(wanted)
-            return {number: self._answers.pop(number) for number in wanted if number in self._answers}
+            self._wanted.update(lines)
+            self._outgoing.extend(lines.values())
+            self._stir()
+            self._news.wait_for(lambda: self.lost or lines.keys() <= self._answers.keys(), timeout=deadline.left)
+            self._wanted.difference_update(lines)
+            return {number: self._answers.pop(number) for number in lines if number in self._answers}
 
     def close(self) -> None:
         """End it."""
@@ -294,7 +292,7 @@ class _Conversation:
             for message in map(messages.decode, lines):
                 if isinstance(message, Hello):
                     self._hello = message
-                elif isinstance(message, Answer):
+                elif isinstance(message, Answer) and message.id in self._wanted:
                     self._answers[message.id] = message
             self._news.notify_all()
 
@@ -339,7 +337,7 @@ class JobSession:
     def ask(self, asks: Sequence[Ask], deadline: Deadline) -> dict[str, Answer]:
         """Have these performed; see `Prober.ask`."""
         named = _numbered(asks, itertools.count(1))
-        lines = [messages.encode(msgspec.structs.replace(ask, id=number)) for number, ask in named.items()]
+        lines = [_line(ask, number) for number, ask in named.items()]
         number = next(self._numbers)
         job = pod.job(self._run, self._role, number, lines, injection=self._injection, account=self._account, revision=self._revision)
         answers: dict[str, Answer] = {}
@@ -397,6 +395,11 @@ def _numbered(asks: Sequence[Ask], numbers: Iterator[int]) -> dict[str, Ask]:
     if len({ask.id for ask in asks}) < len(asks):
         raise ValueError("two asks of one call have the same id")
     return {str(next(numbers)): ask for ask in asks}
+
+
+def _line(ask: Ask, number: str) -> bytes:
+    """The ask as a line for the agent, under its number."""
+    return messages.encode(msgspec.structs.replace(ask, id=number))
 
 
 def _renamed(answer: Answer | None, ask: Ask, why: str) -> Answer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -82,15 +83,34 @@ def clipped(text: str) -> str:
 def forbidden(missing: list[Right]) -> Trouble:
     """The rights that guests need and this user lacks."""
     first = missing[0]
-    resource = f"{first.resource}.{first.group}" if first.group else first.resource
     return Trouble(
         reason=Reason.FORBIDDEN,
-        sentence=f"probes need rights that are missing: {', '.join(map(str, missing))}; --mesh-rbac=FILE writes the Role that gives them, "
+        sentence=f"probes need rights that are missing: {_together(missing)}; --mesh-rbac=FILE writes the Role that gives them, "
         "--mesh-read-only does without probes",
         verb=first.verb,
-        resource=resource,
+        resource=_resource(first),
         namespace=first.namespace,
     )
+
+
+def _resource(right: Right) -> str:
+    return f"{right.resource}.{right.group}" if right.group else right.resource
+
+
+def _together(missing: list[Right]) -> str:
+    """``create and delete pods and configmaps in payments``: what is missing in as few words as possible."""
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for right in missing:
+        verbs.setdefault((right.namespace, _resource(right)), []).append(right.verb)
+    resources: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (namespace, resource), several in verbs.items():
+        resources.setdefault((namespace, tuple(sorted(several))), []).append(resource)
+    return ", ".join(f"{_and(several)} {_and(names)} in {namespace}" for (namespace, several), names in resources.items())
+
+
+def _and(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def exec_forbidden(missing: Right) -> Trouble:

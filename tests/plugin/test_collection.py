@@ -209,3 +209,20 @@ def test_collect_only_looks_at_no_cluster(pytester: pytest.Pytester, tmp_path: P
     result = pytester.runpytest_inprocess("--mesh-namespace=payments", f"--mesh-kubeconfig={missing}", "--collect-only", "-q")
     assert result.ret == 0
     assert ONE_SIDECAR in result.outlines
+
+
+def test_paths_alone_keep_pytests_own_exit_code(mesh: Mesh) -> None:
+    """A run of the team's own tests is the team's: no verdict is made of lines that nobody asked about."""
+    mesh.pytester.makepyfile(test_ours=TEAM_TEST)
+    result = mesh.run("test_ours.py")
+    assert result.ret == 0
+    assert "NOT VERIFIED" not in result.stdout.str()
+    assert "checklist not collected, because paths were given" in result.outlines[-2]
+
+
+def test_paths_with_a_line_are_a_partial_run(mesh: Mesh) -> None:
+    """Where such a test decides a line, the verdict is about that line alone, and says so."""
+    mesh.pytester.makepyfile(test_ours="import pytest\n@pytest.mark.mesh_item('2.2.1')\ndef test_ours(): pass\n")
+    readiness = mesh.readiness("test_ours.py")
+    assert readiness["run"]["lines_selected"] == 1
+    assert "partial: 1 of 93 lines" in readiness["verdict_text"]

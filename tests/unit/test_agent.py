@@ -248,9 +248,40 @@ def test_server_that_greets_and_then_refuses(perform: Performing) -> None:
         loopback.closing(connection)
 
     with serving(greet) as port:
-        answers = perform(ask(Op.TCP, port, send=b"x"), ask(Op.TCP, port, id="none"))
+        answers = perform(
+            ask(Op.TCP, port, send=b"x"), ask(Op.TCP, port, id="none"), ask(Op.TCP, port, id="after", send=b"x", greeting=True)
+        )
     assert (answers["a"].outcome, answers["a"].ending) == (Outcome.ANSWERED, "eof")
     assert (answers["none"].outcome, answers["none"].ending) == (Outcome.ANSWERED, "open")
+    assert (answers["after"].outcome, answers["after"].ending, answers["after"].received) == (Outcome.ANSWERED, "eof", 22)
+
+
+@pytest.mark.parametrize(("handler", "outcome"), [(loopback.silent, Outcome.OPEN), (loopback.closing, Outcome.EOF)])
+def test_nothing_is_sent_where_no_greeting_comes(perform: Performing, handler: loopback.Handler, outcome: Outcome) -> None:
+    """A server that was taken for one that speaks first gets no byte."""
+    came: list[bytes] = []
+
+    def listen(connection: socket.socket) -> None:
+        if handler is loopback.closing:
+            connection.shutdown(socket.SHUT_WR)
+        came.append(connection.recv(100))
+
+    with serving(listen) as port:
+        answer = perform(ask(Op.TCP, port, send=b"x", greeting=True))["a"]
+    assert (answer.outcome, answer.received, came) == (outcome, 0, [b""])
+
+
+def test_server_that_greets_and_answers(perform: Performing) -> None:
+    """Greeting and answer are counted together, and the first bytes are the greeting's."""
+
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(b"hi\n")
+        loopback.echoing(connection)
+
+    with serving(greet) as port:
+        answer = perform(ask(Op.TCP, port, send=b"x", greeting=True))["a"]
+    assert (answer.outcome, answer.ending, answer.received) == (Outcome.ANSWERED, "open", 4)
+    assert bytes.fromhex(answer.first_bytes).startswith(b"hi\n")
 
 
 def test_tcp_reset_after_our_bytes(perform: Performing) -> None:

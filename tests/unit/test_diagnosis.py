@@ -42,6 +42,12 @@ def condition(kind: str, status: str, reason: str = "", message: str = "") -> di
     return {"type": kind, "status": status, "reason": reason, "message": message, "lastProbeTime": None}
 
 
+#: What containerd 2 says, by way of the kubelet of Kubernetes 1.34.
+PULL = (
+    'Back-off pulling image "registry/none:1": ErrImagePull: failed to pull and unpack image "registry/none:1": failed to resolve '
+    'reference "registry/none:1": failed to do request: Head "https://registry/v2/none/manifests/1": dial tcp: lookup registry: i/o timeout'
+)
+
 READY = {
     "phase": "Running",
     "conditions": [condition("PodScheduled", "True"), condition("Ready", "True")],
@@ -66,9 +72,13 @@ def test_ready_and_being_deleted_is_gone() -> None:
     ("status", "reason", "words"),
     [
         pytest.param(
-            {"phase": "Pending", "containerStatuses": [waiting("agent", "ImagePullBackOff", "Back-off pulling image")]},
+            {"phase": "Pending", "containerStatuses": [waiting("agent", "ImagePullBackOff", PULL)]},
             Reason.IMAGE,
-            ("registry/none:1", "--mesh-probe-image", "ImagePullBackOff"),
+            (
+                "registry/none:1 of agent cannot be pulled (ImagePullBackOff: failed to do request: Head",
+                "i/o timeout",
+                "--mesh-probe-image",
+            ),
             id="image",
         ),
         pytest.param(
@@ -125,12 +135,12 @@ def test_troubles_that_count_at_once(status: dict[str, Any], reason: Reason, wor
                         "PodScheduled",
                         "False",
                         "Unschedulable",
-                        "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found.",
+                        "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, preemption: 0/2 nodes are available.",
                     )
                 ],
             },
             Reason.UNSCHEDULABLE,
-            ("no node fits", "0/2 nodes are available: 2 Insufficient cpu.", "kubectl describe nodes"),
+            ("no node fits", "0/2 nodes are available: 2 Insufficient cpu; see: kubectl describe nodes"),
             id="no node",
         ),
         pytest.param(
@@ -222,6 +232,7 @@ SIDECAR = Trouble(
 )
 LOG = b"""2026-11-25T09:00:00.000000Z\tinfo\tEnvoy command: [-c etc/istio/proxy/envoy-rev.json]
 2026-11-25T09:00:03.100000Z\twarn\tca\tca request failed, starting attempt 1: dial tcp: lookup istiod.istio-system.svc: i/o timeout
+[2026-11-25 09:00:03.517][11][warning][main] [source/server/server.cc:1059] There is no configured limit to the number of allowed active
 2026-11-25T09:00:04.000000Z\tinfo\tcache\tgenerated new workload certificate
 """
 

@@ -16,7 +16,7 @@ from pytest_meshready.cluster.writes import AUTHORIZATION_POLICY, JOB, POD, SERV
 from pytest_meshready.interrupts import Interrupts
 from pytest_meshready.probes import cleanup, lease, pod
 from pytest_meshready.probes.guests import Guest, GuestPod, Guests, Ready, Reason, Trouble, describe, described, inspect
-from pytest_meshready.probes.rights import exec_rights, rights
+from pytest_meshready.probes.rights import exec_rights, rights, rights_in
 from pytest_meshready.waiting import Deadline, Deadlines, skipping, until
 from tests.unit import kubeapi
 from tests.unit.apiserver import Reply, status
@@ -139,7 +139,7 @@ def test_only_the_rights_that_are_listed_are_used(api: kubeapi.Api, invite: Call
     guests.wait()
     time.sleep(0.3)
     guests.remove()
-    assert api.asked() == {f"{right.verb} {right.resource}" for right in rights(["payments"], home="payments", kinds=guests.kinds)}
+    assert api.asked() == {f"{right.verb} {right.resource}" for right in rights_in(guests.places, home="payments")}
 
 
 def test_exec_needs_more_from_1_35_on() -> None:
@@ -165,9 +165,35 @@ def test_one_more_object_goes_with_the_others(api: kubeapi.Api, invite: Callable
     assert guests.create(pod.job(about, "inside", 1, [b"{}\n"], injection=pod.Injection.NO)) is None
     made = next(item for path, item in api.objects.items() if "/jobs/" in path)
     assert made["metadata"]["ownerReferences"][0]["name"] == f"meshready-{RUN}"
-    assert made["spec"]["template"]["metadata"]["labels"]["meshready.io/run"] == RUN
+    template = made["spec"]["template"]["metadata"]
+    assert template["labels"]["meshready.io/run"] == RUN
+    assert template["annotations"]["meshready.io/home"] == "payments"
     guests.remove()
     assert api.names() == []
+
+
+def test_a_namespace_gets_only_the_kinds_that_live_there(invite: Callable[..., Guests]) -> None:
+    """Rights are asked for where they are used: a kind at home is not asked for in the second namespace."""
+    guests = invite(namespaces=("payments", "legacy"), kinds=(JOB,))
+    needed = {(right.namespace, right.resource) for right in rights_in(guests.places, home="payments")}
+    assert {resource for namespace, resource in needed if namespace == "payments"} == {
+        "configmaps",
+        "jobs",
+        "leases",
+        "pods",
+        "serviceaccounts",
+    }
+    assert set(rights(["payments", "legacy"], home="payments")) < set(rights_in(guests.places, home="payments"))
+    assert {resource for namespace, resource in needed if namespace == "legacy"} == {"configmaps", "pods", "serviceaccounts"}
+
+
+def test_worker_marks_what_it_creates(invite: Callable[..., Guests]) -> None:
+    """A worker knows the anchors, so what it creates for the run goes with the others."""
+    found = come(invite().wait())
+    job = pod.job(pod.Run(id=RUN, namespace="payments"), "inside", 1, [b"{}\n"], injection=pod.Injection.NO)
+    metadata = cleanup.marked(job, run=found.run, home=found.namespace, anchors=found.anchors)["metadata"]
+    assert metadata["ownerReferences"][0]["uid"] == found.anchors["payments"]
+    assert metadata["annotations"]["meshready.io/home"] == "payments"
 
 
 def test_kind_that_nobody_would_look_for_is_not_created(invite: Callable[..., Guests]) -> None:
@@ -277,10 +303,10 @@ def test_one_refused_guest_does_not_send_the_other_away(api: kubeapi.Api, invite
 
 def test_missing_rights_are_all_named_before_anything_is_tried(api: kubeapi.Api, invite: Callable[..., Guests]) -> None:
     """Who may not delete must not create either: nothing is tried, and every missing right is named."""
-    api.denied = {"create pods", "delete configmaps"}
+    api.denied = {"create pods", "list pods", "delete configmaps"}
     found = trouble(invite().wait())
     assert (found.reason, found.verb, found.resource, found.namespace) == (Reason.FORBIDDEN, "delete", "configmaps", "payments")
-    assert "delete configmaps in payments, create pods in payments" in found.sentence
+    assert "missing: delete configmaps in payments, create and list pods in payments;" in found.sentence
     assert api.asked() == set()
 
 
@@ -494,7 +520,7 @@ def test_what_cannot_be_removed_is_named(api: kubeapi.Api, invite: Callable[...,
         left = guests.remove()
     assert left.objects == (f"Pod/payments/meshready-{RUN}-inside",)
     assert "still there" in left.because
-    assert left.command == f"kubectl delete pods,configmaps,serviceaccounts -n payments -l meshready.io/run={RUN}"
+    assert left.command == f"kubectl delete configmaps,pods,serviceaccounts -n payments -l meshready.io/run={RUN}"
     api.undeletable = set()
 
 
@@ -634,6 +660,16 @@ def test_sweep_asks_the_lease_at_home(api: kubeapi.Api) -> None:
     del api.objects[LEASE]
     assert sweep(api, "legacy").left == ()
     assert api.names() == []
+
+
+def test_sweep_learns_the_home_from_the_anchor(api: kubeapi.Api) -> None:
+    """A pod that does not say where its run's Lease is belongs to the run of its anchor, which is alive."""
+    leave(api, "aaaa0001", namespace="legacy")
+    path = "/api/v1/namespaces/legacy/pods/meshready-aaaa0001-inside"
+    del api.objects[path]["metadata"]["annotations"]
+    api.put(LEASE, held_by("aaaa0001", renewed=1))
+    assert sweep(api, "legacy", seconds=5).removed == ()
+    assert path in api.objects
 
 
 def test_sweep_removes_a_lease_alone(api: kubeapi.Api) -> None:

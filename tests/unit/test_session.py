@@ -184,12 +184,13 @@ def test_conversation_that_breaks_twice_is_given_up() -> None:
 def test_probe_that_does_not_answer_in_time() -> None:
     """The deadline is the caller's, and the others' answers are there."""
     with serving(loopback.silent) as slow, serving(loopback.echoing) as fast, session(Opener()) as probe:
+        probe.ask([echo(fast)], Deadline(10))
         begun = time.monotonic()
-        answers = probe.ask([silence(slow, "slow", read=5.0), echo(fast, "fast")], Deadline(0.6))
-        assert time.monotonic() - begun < 3
+        answers = probe.ask([silence(slow, "slow", read=15.0), echo(fast, "fast")], Deadline(1.5))
+        assert time.monotonic() - begun < 10
         assert answers["fast"].outcome is Outcome.ANSWERED
         assert answers["slow"].outcome is Outcome.ERROR
-        assert answers["slow"].error == "the probe payments/meshready-3f2a91c0-inside did not answer within 0.6 s"
+        assert answers["slow"].error == "the probe payments/meshready-3f2a91c0-inside did not answer within 1.5 s"
 
 
 def test_exec_is_not_permitted() -> None:
@@ -202,12 +203,33 @@ def test_exec_is_not_permitted() -> None:
 
 
 def test_image_without_python() -> None:
-    """The last words of the command are in the sentence."""
-    opener = Opener(command=("sh", "-c", "exit 127"))
-    with session(opener) as probe:
-        with pytest.raises(ProbeError, match=r"no conversation with the probe .*: the command ended") as caught:
-            probe._conversing(Deadline(5))
-        assert not caught.value.forbidden
+    """The sentence names the option that helps."""
+
+    class Broken(ProcessPipe):
+        def read(self, _: float) -> tuple[int, bytes] | None:
+            raise Lost('the command ended: exec failed: exec: "python3": executable file not found in $PATH')
+
+    pipe = Broken("true")
+    with pytest.raises(ProbeError, match=r"its image has no python3; --mesh-probe-image=IMAGE must name one") as caught:
+        Session(lambda _: pipe, "payments/a")._conversing(Deadline(5))
+    assert not caught.value.forbidden
+
+
+def test_last_words_of_the_command() -> None:
+    """What it printed as errors is in the sentence."""
+
+    class Talking(ProcessPipe):
+        said = False
+
+        def read(self, _: float) -> tuple[int, bytes] | None:
+            if self.said:
+                raise Lost("the command ended: command terminated with exit code 2")
+            self.said = True
+            return 2, b"Traceback\npython3: can't open file '/meshready/agent.py'\n"
+
+    pipe = Talking("sh", "-c", "echo; sleep 30")
+    with pytest.raises(ProbeError, match=r"exit code 2 \(python3: can't open file '/meshready/agent.py'\)"):
+        Session(lambda _: pipe, "payments/a")._conversing(Deadline(5))
 
 
 def test_agent_that_says_nothing() -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pytest_meshready.waiting import Deadline, Deadlines, GaveUp, bounded, retry, skipping
+from pytest_meshready.waiting import Deadline, Deadlines, GaveUp, Repeating, bounded, retry, skipping, until
 
 
 class Flaky:
@@ -107,3 +107,54 @@ def test_pauses_take_time_outside_tests() -> None:
 def test_default_deadlines() -> None:
     """Ten seconds for a request, a minute for a snapshot."""
     assert (Deadlines().request, Deadlines().snapshot) == (10.0, 60.0)
+
+
+def test_until_asks_until_there_is_an_answer() -> None:
+    """The first answer that is not None ends the waiting, also one that counts as false."""
+    answers = iter([None, None, 0])
+    with skipping() as clock:
+        assert until(lambda: next(answers), every=0.5, deadline=Deadline(10)) == 0
+    assert clock.slept == [0.5, 0.5]
+
+
+def test_until_looks_once_more_when_the_deadline_has_come() -> None:
+    """What happened during the last pause is not missed, and a deadline of nothing still asks once."""
+    looks: list[int] = []
+
+    def look() -> str | None:
+        looks.append(1)
+        return None
+
+    with skipping():
+        assert until(look, every=4, deadline=Deadline(10)) is None
+        assert len(looks) == 4
+        assert until(lambda: "there", every=1, deadline=Deadline(0)) == "there"
+
+
+def test_repeating_goes_on_until_it_is_stopped() -> None:
+    """It works again and again in the background, and not any more after `stop`."""
+    times: list[float] = []
+
+    def note() -> bool:
+        times.append(time.monotonic())
+        return True
+
+    repeating = Repeating(note, every=0.01)
+    assert until(lambda: len(times) >= 3 or None, every=0.01, deadline=Deadline(5))
+    repeating.stop(patience=1)
+    before = len(times)
+    time.sleep(0.05)
+    assert len(times) == before
+
+
+def test_repeating_ends_by_itself() -> None:
+    """Work that says False is not begun again."""
+    times: list[int] = []
+
+    def once() -> bool:
+        times.append(1)
+        return False
+
+    Repeating(once, every=0.01)
+    time.sleep(0.1)
+    assert times == [1]

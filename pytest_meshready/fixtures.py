@@ -67,6 +67,8 @@ def mesh_cluster(request: pytest.FixtureRequest) -> Cluster:
     run = _run(request)
     if run.settings.snapshot is not None:
         pytest.skip("there is no cluster: this run replays a saved snapshot (--mesh-snapshot)")
+    if run.settings.manifests is not None:
+        pytest.skip("there is no cluster: this run judges manifests (--mesh-manifests)")
     return run.cluster()
 
 
@@ -112,7 +114,10 @@ def mesh_probe(request: pytest.FixtureRequest) -> Probes:
     """
     run = _run(request)
     if not run.looks_live:
-        pytest.skip("this run makes no probes: it is read-only (--mesh-read-only) or replays a saved snapshot (--mesh-snapshot)")
+        pytest.skip(
+            "this run makes no probes: it is read-only (--mesh-read-only), replays a saved snapshot (--mesh-snapshot) "
+            "or judges manifests (--mesh-manifests)"
+        )
     return run.probes
 
 

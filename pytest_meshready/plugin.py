@@ -30,6 +30,10 @@ OPTIONS: tuple[tuple[str, dict[str, object]], ...] = (
     ("--mesh-checklist", _FLAG | {"help": "run the checklist beside explicit paths"}),
     ("--mesh-config", _TEXT | {"metavar": "FILE", "help": "meshready.toml (default: meshready.toml or [tool.meshready] at the rootdir)"}),
     ("--mesh-snapshot", _TEXT | {"metavar": "FILE", "help": "replay a saved snapshot instead of reading a cluster"}),
+    (
+        "--mesh-manifests",
+        _TEXT | {"metavar": "PATH", "help": "judge manifests instead of a cluster: a folder, a file, or - for standard input"},
+    ),
     ("--mesh-save-snapshot", _TEXT | {"metavar": "FILE", "help": "save what was seen of the cluster"}),
     ("--mesh-read-only", _FLAG | {"help": "create and execute nothing in the cluster"}),
     ("--mesh-plan", _FLAG | {"help": "show what would be read, created and sent, and the rights that it needs; touch nothing"}),
@@ -63,7 +67,7 @@ OPTIONS: tuple[tuple[str, dict[str, object]], ...] = (
 )
 
 #: Options that mean a run: without a namespace (or a snapshot, which has one) they would silently do nothing.
-_NEED_A_RUN = ("mesh_checklist", "mesh_plan", "mesh_rbac", "mesh_go_live", "mesh_items", "mesh_save_snapshot", "mesh_report", "mesh_sweep")
+_NEED_A_RUN = ("mesh_checklist", "mesh_plan", "mesh_rbac", "mesh_go_live", "mesh_items", "mesh_save_snapshot", "mesh_report", "mesh_sweep", "mesh_manifests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

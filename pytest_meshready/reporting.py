@@ -7,9 +7,11 @@ workers (style.md 4.1), which therefore get a `Messenger` instead of an `Owner`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -256,7 +258,7 @@ class Owner:
             phase_source=phase.source,
             phase_because=phase.because,
             plugin_version=version("pytest-meshready"),
-            source="snapshot" if run.settings.snapshot else "cluster",
+            source="snapshot" if run.settings.snapshot else "manifests" if run.settings.manifests else "cluster",
             context=snapshot.context,
             cluster_uid=snapshot.cluster_uid,
             kubernetes_version=snapshot.kubernetes_version,
@@ -284,10 +286,16 @@ class Owner:
 def _command(settings: Settings, namespace: str) -> str:
     """The command that repeats this run, with what the user typed that another run needs too."""
     words = ["pytest", f"--mesh-snapshot={settings.snapshot}" if settings.snapshot else f"--mesh-namespace={namespace}"]
+    words += [f"--mesh-manifests={_shown(settings.manifests)}"] if settings.manifests else []
     words += [f"--mesh-context={settings.context}"] if settings.context else []
     words += [f"--mesh-phase={settings.phase}"] if settings.phase and settings.phase_source == "option" else []
     words += ["--mesh-read-only"] if settings.read_only else []
     return " ".join(words)
+
+
+def _shown(path: str) -> str:
+    """A path as short as it can be typed here."""
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def _decides(report: pytest.TestReport) -> bool:

@@ -112,7 +112,7 @@ class Run:
     @property
     def looks_live(self) -> bool:
         """Whether this run may put probes into a cluster at all."""
-        return not self.settings.read_only and self.settings.snapshot is None
+        return not self.settings.read_only and self.settings.snapshot is None and self.settings.manifests is None
 
     def live_lines(self) -> tuple[str, ...]:
         """The selected lines of this phase that a shipped check decides live."""

@@ -38,6 +38,9 @@ _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 #: What a saved snapshot already decides: asking for it beside ``--mesh-snapshot`` would silently do nothing.
 _NEED_A_CLUSTER = ("mesh_kubeconfig", "mesh_context", "mesh_istio_namespace", "mesh_revision", "mesh_save_snapshot")
 
+#: What makes no sense beside ``--mesh-manifests``, which looks at no cluster.
+_NOT_WITH_MANIFESTS = ("mesh_snapshot", "mesh_kubeconfig", "mesh_context", "mesh_plan", "mesh_rbac", "mesh_sweep")
+
 PhaseSource = Literal["option", "config"]
 
 
@@ -56,6 +59,7 @@ class Settings:
         items: which lines are selected, as given (``4.2``, ``7``); empty for all.
         checklist: whether the checklist runs beside explicit paths.
         snapshot: a saved snapshot to replay instead of reading a cluster.
+        manifests: a folder or a file of manifests to judge instead of a cluster; ``-`` for standard input.
         save_snapshot: where to save what was seen.
         read_only: whether nothing may be created or executed in the cluster.
         plan: whether only to show what would be done.
@@ -95,6 +99,7 @@ class Settings:
     items: tuple[str, ...] = ()
     checklist: bool = False
     snapshot: Path | None = None
+    manifests: str | None = None
     save_snapshot: Path | None = None
     read_only: bool = False
     plan: bool = False
@@ -157,10 +162,11 @@ def load(options: Mapping[str, object], *, rootdir: Path, invocation_dir: Path) 
         items=_items(given),
         checklist=given.flag("mesh_checklist"),
         snapshot=given.path("mesh_snapshot"),
+        manifests=_path_or_dash(given, "mesh_manifests"),
         save_snapshot=given.path("mesh_save_snapshot"),
         read_only=given.flag("mesh_read_only"),
         plan=given.flag("mesh_plan"),
-        rbac=_rbac(given),
+        rbac=_path_or_dash(given, "mesh_rbac"),
         probe_image=given.text("mesh_probe_image") or PROBE_IMAGE,
         probe_namespace=_namespace(given, "mesh_probe_namespace"),
         keep=given.flag("mesh_keep"),
@@ -245,6 +251,12 @@ def _check_combination(given: _Options) -> None:
                     f"{given.name(key)} and --mesh-snapshot exclude each other: a saved snapshot is replayed without a cluster; "
                     "leave one of them out"
                 )
+    if given.given("mesh_manifests"):
+        for key in _NOT_WITH_MANIFESTS:
+            if given.given(key):
+                raise SettingsError(
+                    f"{given.name(key)} and --mesh-manifests exclude each other: manifests are judged without a cluster; leave one of them out"
+                )
     for key in ("mesh_plan", "mesh_rbac"):
         if given.given(key) and given.given("mesh_report"):
             raise SettingsError(f"{given.name(key)} and --mesh-report exclude each other: nothing runs, so there is nothing to report")
@@ -305,9 +317,10 @@ def _items(given: _Options) -> tuple[str, ...]:
     return items
 
 
-def _rbac(given: _Options) -> str | None:
-    text = given.text("mesh_rbac")
-    return text if text in (None, "-") else str(given.path("mesh_rbac"))
+def _path_or_dash(given: _Options, key: str) -> str | None:
+    """The path of an option that also takes ``-`` for standard input or output."""
+    text = given.text(key)
+    return text if text in (None, "-") else str(given.path(key))
 
 
 def _sweep(given: _Options) -> str | None:

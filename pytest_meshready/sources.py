@@ -50,12 +50,14 @@ def connect(settings: Settings) -> Cluster:
 
 
 def take(run: Run) -> Snapshot:
-    """The snapshot of the run, from its file or from the cluster, saved where the user asked for it.
+    """The snapshot of the run, from its file, from manifests or from the cluster, saved where the user asked for it.
 
     Raises:
-        pytest.UsageError: with one sentence, where the file is no snapshot or the namespace does not exist.
+        pytest.UsageError: with one sentence, where the file is no snapshot, the manifests cannot be used, or the namespace does
+            not exist.
     """
-    taken = _replay(run.settings) if run.settings.snapshot else _live(run)
+    settings = run.settings
+    taken = _replay(settings) if settings.snapshot else _manifests(run) if settings.manifests else _live(run)
     if run.settings.save_snapshot:
         _save(taken, run.settings.save_snapshot)
     return taken
@@ -86,6 +88,46 @@ def _replay(settings: Settings) -> Snapshot:
             f"leave --mesh-namespace out, or record {settings.namespace!r} with --mesh-save-snapshot=FILE"
         )
     return found
+
+
+def _manifests(run: Run) -> Snapshot:
+    from pytest_meshready.cluster import manifests
+
+    settings = run.settings
+    assert settings.manifests is not None
+    try:
+        return manifests.take(
+            settings.manifests,
+            namespace=settings.namespace,
+            base=run.config.invocation_params.dir,
+            stdin=lambda: _stdin(run.config),
+            istio_namespace=settings.istio_namespace,
+            revision=settings.revision,
+            gateway_namespaces=settings.gateway_namespaces,
+            secrets=settings.gateway_secrets,
+        )
+    except manifests.ManifestError as error:
+        raise pytest.UsageError(f"--mesh-manifests={settings.manifests}: {error}") from error
+
+
+def _stdin(config: pytest.Config) -> str:
+    """Standard input, which pytest keeps away from tests.
+
+    Raises:
+        pytest.UsageError: where nothing is piped into it.
+    """
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.suspend_global_capture(in_=True)
+    try:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise pytest.UsageError("--mesh-manifests=- reads standard input, but nothing is piped into it: kustomize build DIR | pytest ...")
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise pytest.UsageError(f"--mesh-manifests=-: standard input is not UTF-8 text (byte {error.start + 1})") from error
+    finally:
+        if capture is not None:
+            capture.resume_global_capture()
 
 
 def _live(run: Run) -> Snapshot:

@@ -244,18 +244,18 @@ def _yaml(text: str) -> object:
     import yaml
 
     try:
-        return _plain(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506 - both are safe loaders
+        return plain(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506 - both are safe loaders
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)  # the error's own text quotes the file
         raise Malformed(f"is not YAML{f' (line {mark.line + 1})' if mark else ''}") from None
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - YAML of any kind
+def plain(value: Any) -> Any:  # noqa: ANN401 - YAML of any kind
     """YAML's data as JSON can say it: text for keys, dates and whatever else JSON lacks."""
     if isinstance(value, dict):
-        return {_text(key): _plain(inner) for key, inner in value.items()}
+        return {_text(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 

@@ -75,7 +75,7 @@ def _core(key: str, type_: type[objects.Slim], scope: Scope = Scope.NAMESPACE) -
 
 
 def _grouped(
-    key: str, group: str, type_: type[objects.Slim], scope: Scope = Scope.NAMESPACE, version: str = "v1", plural: str = ""
+    key: str, group: str, type_: type[objects.Slim], scope: Scope = Scope.NAMESPACE, *, version: str = "v1", plural: str = ""
 ) -> Resource:
     return Resource(key=key, group=group, version=version, plural=plural or key, type=type_, scope=scope)
 

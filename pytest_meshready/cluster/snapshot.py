@@ -7,6 +7,7 @@ list was permitted.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from pytest_meshready.cluster import (
     objects_traffic,
 )
 from pytest_meshready.cluster.objects import LabelSelector, Slim
-from pytest_meshready.results import Unknown
+from pytest_meshready.results import Finding, Unknown
 
 #: Raised when a field changes its meaning; an older file is then refused with a clear sentence.
 SCHEMA = 1
@@ -63,6 +64,16 @@ class Unreadable(Slim, frozen=True):
     namespace: str
     name: str
     problem: str
+
+
+class Place(Slim, frozen=True):
+    """Where an object stands in the manifests: ``file`` as the user would type it, ``line`` counted from 1."""
+
+    kind: str
+    namespace: str
+    name: str
+    file: str
+    line: int
 
 
 class ControlPlane(Slim, frozen=True):
@@ -154,6 +165,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
 
     ``gateway_namespaces`` are those that the settings named beside the run's own; ``gateway_secrets`` the Secrets that were
     asked for, as ``NAMESPACE/NAME``: one of these that is not among ``secrets`` and was not refused does not exist.
+    ``places`` is filled from manifests alone.
     """
 
     namespace: str
@@ -177,6 +189,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     istioctl: IstioctlAnalysis | None = None
     gateway_namespaces: tuple[str, ...] = ()
     gateway_secrets: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
 
     namespaces: tuple[objects.Namespace, ...] = ()
     nodes: tuple[objects.Node, ...] = ()
@@ -253,6 +266,11 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
         """``meshConfig.trustDomain``; Istio's default is ``cluster.local``."""
         return (self.mesh and self.mesh.trust_domain) or "cluster.local"
 
+    @property
+    def is_deployed(self) -> bool:
+        """Whether the objects are in a cluster, so that their status means something: in manifests they have none yet."""
+        return self.source != "manifests"
+
     def this_namespace(self) -> objects.Namespace | None:
         """The namespace of the run, None where namespaces could not be read."""
         return next((item for item in self.namespaces if item.metadata.name == self.namespace), None)
@@ -307,6 +325,25 @@ def _expression_holds(expression: objects.LabelExpression, labels: Mapping[str, 
 def in_namespace(items: Iterable[_T], namespace: str) -> tuple[_T, ...]:
     """The objects of one namespace."""
     return tuple(item for item in items if item.metadata.namespace == namespace)
+
+
+def located(findings: Iterable[Finding], snapshot: Snapshot) -> tuple[Finding, ...]:
+    """The findings with the file and the line of their objects, where these are known.
+
+    Two kinds share the name Gateway: a place that fits several objects is no place.
+    """
+    known: dict[tuple[str, str, str], list[Place]] = {}
+    for place in snapshot.places:
+        known.setdefault((place.kind, place.namespace, place.name), []).append(place)
+    return tuple(_placed(finding, known) for finding in findings)
+
+
+def _placed(finding: Finding, known: Mapping[tuple[str, str, str], list[Place]]) -> Finding:
+    ref = finding.object
+    found = known.get((ref.kind, ref.namespace, ref.name), [])
+    if finding.file or len(found) != 1:
+        return finding
+    return dataclasses.replace(finding, file=found[0].file, line=found[0].line)
 
 
 @functools.cache

@@ -21,6 +21,37 @@ READS_324 = tuple(dict.fromkeys((*references.READS, *attachments.READS, *conditi
 #: Kinds of which objects that could not be understood are wrong by themselves (IST0106).
 _RULED = ("virtualservices", "destinationrules", "gateways", "serviceentries", "sidecars", "envoyfilters", "telemetries")
 
+#: The codes that istioctl 1.31 reports at error level, and the lines whose rules find the same.
+EQUIVALENTS = {
+    "IST0101": ("3.2.4", "7.3.2"),
+    "IST0106": ("3.2.4",),
+    "IST0109": ("3.2.4", "6.2.4"),
+    "IST0110": ("3.2.4",),
+    "IST0111": ("3.2.4",),
+    "IST0112": ("3.2.4",),
+    "IST0139": ("4.1.2",),
+    "IST0145": ("3.2.4",),
+    "IST0147": ("4.2.1",),
+    "IST0149": ("3.2.4",),
+    "IST0152": ("3.2.4",),
+    "IST0153": ("3.2.4",),
+    "IST0154": ("3.2.4",),
+    "IST0159": ("3.2.4",),
+    "IST0160": ("3.2.4",),
+    "IST0161": ("3.2.4", "8.1.1"),
+    "IST0173": ("3.2.4", "6.1.3"),
+}
+
+#: Those of which no rule of ours tells, and why.
+LEFT_OUT = {
+    "IST0001": "istioctl's own failure",
+    "IST0126": "networks of a mesh over several clusters are not read",
+    "IST0141": "about installing Istio, not about a running mesh (istioctl precheck)",
+    "IST0142": "about installing Istio, not about a running mesh (istioctl precheck)",
+    "IST0143": "only istioctl precheck looks into pods; a port that answers nobody shows in live checks",
+    "IST0156": "about installing Istio, not about a running mesh (istioctl precheck)",
+}
+
 _LEVELS = {"Error": Level.ERROR, "Warning": Level.WARNING, "Info": Level.INFO}
 _SUPPRESS = "galley.istio.io/analyze-suppress"
 

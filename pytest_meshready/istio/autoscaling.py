@@ -41,7 +41,9 @@ def pod_autoscaling(snapshot: Snapshot, *, now: datetime | None = None) -> Judge
     findings: list[Finding] = []
     for autoscaler in autoscalers:
         target = autoscaler.spec.scale_target_ref
-        findings += _of(_Case(autoscaler=autoscaler, workload=known.get((target.kind, target.name)), now=time))
+        case = _Case(autoscaler=autoscaler, workload=known.get((target.kind, target.name)), now=time)
+        findings += _bounds(case)
+        findings += _seen(case) if snapshot.is_deployed else ()
     return Judgement(
         summary=f"all {len(autoscalers)} HorizontalPodAutoscalers see their metrics and have scaled in the last 90 days",
         examined=len(autoscalers),
@@ -82,9 +84,9 @@ class _Case:
         return Finding(code=f"MR224-{code}", level=level, object=about, found=found, wanted=wanted, fix=f"{fix}{see}")
 
 
-def _of(case: _Case) -> Iterator[Finding]:
+def _seen(case: _Case) -> Iterator[Finding]:
+    """What its status and its pods tell."""
     yield from _blind(case)
-    yield from _bounds(case)
     yield from _diluted(case)
     yield from _untested(case)
 

@@ -38,7 +38,11 @@ class _Behind:
 
     def __init__(self, survey: Survey) -> None:
         self._services = {item.metadata.name: item for item in in_namespace(survey.snapshot.services, survey.snapshot.namespace)}
-        self._ends = [(workload, side) for workload, sides in survey.workloads for side in sides if side.pod is not None]
+        self._by_label: dict[tuple[str, str], list[tuple[Workload, Side]]] = {}
+        for workload, sides in survey.workloads:
+            for side in sides:
+                for pair in (side.labels or {}).items():
+                    self._by_label.setdefault(pair, []).append((workload, side))
         self._known: dict[str, list[tuple[Workload, Side]]] = {}
 
     def of(self, host: Host) -> list[tuple[Workload, Side]]:
@@ -47,7 +51,8 @@ class _Behind:
         if service is None:
             return []
         if host.ref.name not in self._known:
-            self._known[host.ref.name] = [(item, side) for item, side in self._ends if side.pod and is_behind(service, side.pod)]
+            near = min((self._by_label.get(pair, []) for pair in (service.spec.selector or {}).items()), key=len, default=[])
+            self._known[host.ref.name] = [(item, side) for item, side in near if side.pod and is_behind(service, side.pod)]
         return self._known[host.ref.name]
 
     def number(self, host: Host, port: int, side: Side) -> int:

@@ -89,14 +89,16 @@ class _Plan:
     def of(cls, snapshot: Snapshot, coming: Sequence[NextPod], resource: str) -> _Plan:
         found = rooms(snapshot, resource)
         movable = [item for item in coming if item.workload.kind != "DaemonSet"] or coming
-        specs = [item.workload.template.spec for item in movable]
+        specs = list(
+            {repr((s.node_selector, s.tolerations, s.affinity)): s for s in (item.workload.template.spec for item in movable)}.values()
+        )
         eligible = [room for room in found if any(accepts(room.node, spec) for spec in specs)] if specs else list(found)
         before = sum(room.free for room in eligible)
         _free_what_is_replaced(found, coming, resource)
         _take_ztunnels(snapshot, found, resource)
         surging = max((item for item in coming if item.surge), key=lambda item: item.surge * item.request(resource), default=None)
         demands = [*_joining(coming, resource), *([_surge(surging, resource)] if surging else []), *_waiting(coming, resource)]
-        unplaced = pack(eligible, demands)
+        unplaced = pack(found, demands)
         return cls(
             snapshot=snapshot,
             resource=resource,

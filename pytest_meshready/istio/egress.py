@@ -418,7 +418,7 @@ def _metadata(snapshot: Snapshot) -> Mapping[str, object]:
 def _without_address(snapshot: Snapshot, entries: Iterable[ServiceEntry]) -> Iterator[Finding]:
     """Istio's own message IST0134; istiod writes the addresses that it chose itself into the status (since 1.25)."""
     metadata = _metadata(snapshot)
-    if metadata.get(_CAPTURE) == "true" and metadata.get(_ALLOCATE) == "true":
+    if not snapshot.is_deployed or (metadata.get(_CAPTURE) == "true" and metadata.get(_ALLOCATE) == "true"):
         return
     for item in entries:
         plain = [port.number for port in item.spec.ports if port.protocol.upper() in ("TCP", "")]

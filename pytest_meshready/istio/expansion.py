@@ -28,6 +28,9 @@ READS = ("namespaces", "node_pods")
 APART = timedelta(hours=24)
 
 LOW, HIGH = "low", "high"
+
+#: The annotation of a namespace that rates its risk.
+RISK = "meshready.io/risk"
 _PROXIED = "security.istio.io/tlsMode"
 _NOBODY = Unknown(reason="no namespace carries a label that puts it into the mesh")
 
@@ -77,16 +80,21 @@ def low_risk_first(snapshot: Snapshot, risks: Mapping[str, str] | None = None) -
 
     Args:
         snapshot: of the cluster.
-        risks: the team's rating by namespace: ``low``, ``medium``, ``high``; None if it rated none.
+        risks: the team's rating by namespace: ``low``, ``medium``, ``high``; without a word there, the annotation
+            ``meshready.io/risk`` of the namespace counts.
     """
     unknown = snapshot.unread(*READS)
-    found, rated = joined(snapshot), risks or {}
+    found = joined(snapshot)
+    said = {item.metadata.name: item.metadata.annotations[RISK] for item in snapshot.namespaces if RISK in item.metadata.annotations}
+    rated = {**said, **(risks or {})}
     if not found:
         return Judgement(unknown=unknown or (_NOBODY,))
     candidates = [item for item in found if _may_be_first(item, found)]
     names = ", ".join(item.name for item in candidates[:3])
     findings: tuple[Finding, ...] = ()
-    if len(candidates) == 1:
+    if snapshot.unread("namespaces"):
+        pass  # another one may have been there before
+    elif len(candidates) == 1:
         findings = tuple(_rated(candidates[0].name, rated.get(candidates[0].name)))
     elif any(rated.get(item.name) != LOW for item in candidates):
         unknown += (Unknown(reason=f"which namespace joined the mesh first is not known: it may have been any of {names}"),)
@@ -164,7 +172,9 @@ def _rated(first: str, risk: str | None) -> Iterator[Finding]:
         object=ObjectRef(kind="Namespace", name=first),
         found=found,
         wanted="the first namespace is one whose failure hurts least",
-        fix=f"rate it in meshready.toml (risks.{first}), or begin with another: kubectl get namespaces -L istio-injection,istio.io/rev",
+        fix=f"begin with another namespace, and take this one out: kubectl label namespace {first} istio-injection- istio.io/rev-"
+        if risk
+        else f"rate it in meshready.toml (risks.{first}), or: kubectl annotate namespace {first} {RISK}=low",
     )
 
 

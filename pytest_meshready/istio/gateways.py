@@ -20,7 +20,8 @@ from pytest_meshready.istio.dataplane import DataPlane, dataplane_class, placeho
 from pytest_meshready.istio.moments import ago, moment, now_of
 from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.policy import label_sets
-from pytest_meshready.istio.workloads import Workload, is_ready, pod_names
+from pytest_meshready.istio.workloads import READS as WORKLOADS
+from pytest_meshready.istio.workloads import Workload, is_ready, pod_names, unread_in
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What tells which Gateways lead into a namespace.
@@ -149,9 +150,9 @@ def gateway_installed(snapshot: Snapshot) -> Judgement:
     for workload in ways.workloads:
         findings += _of_workload(snapshot, ways, workload)
     for way in ways.found:
-        findings += _of_way(ways, way)
+        findings += _of_way(ways, way, deployed=snapshot.is_deployed)
     unknown = [*ways.unread, *snapshot.unread(*(key for key in READS_313 if key not in ROUTES))]
-    lost = list(ways.unserved())
+    lost = [] if snapshot.unread(*WORKLOADS) else list(ways.unserved())
     if snapshot.gateway_namespaces:
         findings += [_selects_nothing(snapshot, way, Level.ERROR) for way in lost]
     elif lost:
@@ -237,7 +238,7 @@ def _is_egress(workload: Workload) -> bool:
 def _of_workload(snapshot: Snapshot, ways: Ways, workload: Workload) -> Iterator[Finding]:
     ready = [pod for pod in workload.pods if is_ready(pod)]
     see = f"kubectl -n {workload.ref.namespace} get pods -o wide"
-    if not ready:
+    if not ready and not unread_in(snapshot, workload.ref.namespace, "pods"):
         yield _about(
             workload,
             "NOT-READY",
@@ -296,7 +297,7 @@ def _scales(scaler: HorizontalPodAutoscaler, workload: Workload) -> bool:
 
 def _fronting(snapshot: Snapshot, workload: Workload, services: list[Service]) -> Iterator[Finding]:
     """The Services in front of a gateway."""
-    if not services:
+    if not services and not unread_in(snapshot, workload.ref.namespace, "services"):
         direct = any(port.host_port for container in workload.template.spec.containers for port in container.ports)
         if not direct and not workload.template.spec.host_network:
             yield _about(
@@ -307,7 +308,7 @@ def _fronting(snapshot: Snapshot, workload: Workload, services: list[Service]) -
                 wanted="a Service in front of it",
                 fix=f"kubectl -n {workload.ref.namespace} get services -o wide",
             )
-    for service in services:
+    for service in services if snapshot.is_deployed else ():
         waits = service.spec.type == "LoadBalancer" and not any(item.ip or item.hostname for item in service.status.load_balancer.ingress)
         if waits:
             yield _pending(snapshot, service)
@@ -339,10 +340,10 @@ def _pending(snapshot: Snapshot, service: Service) -> Finding:
     )
 
 
-def _of_way(ways: Ways, way: Way) -> Iterator[Finding]:
+def _of_way(ways: Ways, way: Way, *, deployed: bool) -> Iterator[Finding]:
     if way.istio is not None and way.workloads:
         yield from _closed_ports(ways, way, way.istio)
-    if way.kubernetes is not None:
+    if way.kubernetes is not None and deployed:
         for kind in ("Accepted", "Programmed"):
             bad = [item for item in way.kubernetes.status.conditions if item.type == kind and item.status != "True"]
             known = any(item.type == kind for item in way.kubernetes.status.conditions)

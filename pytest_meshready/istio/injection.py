@@ -238,7 +238,7 @@ def _istiod(snapshot: Snapshot, hook: Hook) -> tuple[list[Finding], tuple[Unknow
         for deployment in in_namespace(snapshot.deployments, service.namespace)
         if deployment.metadata.labels.get("app") == "istiod" and (deployment.metadata.labels.get(REVISION) or "default") == hook.revision
     ]
-    if any(deployment.status.ready_replicas for deployment in found):
+    if any(deployment.status.ready_replicas for deployment in found) or (found and not snapshot.is_deployed):
         return [], ()
     what = f"Deployment {found[0].metadata.name} has no ready replica" if found else "no Deployment there is its istiod"
     finding = Finding(

@@ -10,12 +10,13 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pytest_meshready.cluster.objects import Pod
 from pytest_meshready.cluster.objects_network import IpBlock, NetworkPolicy, PolicyPeer, PolicyPort
 from pytest_meshready.cluster.snapshot import selects
 from pytest_meshready.istio.ports import target
+from pytest_meshready.istio.workloads import LabelIndex
 
 #: The name of a namespace as a label, which the API server sets.
 NAME_LABEL = "kubernetes.io/metadata.name"
@@ -54,30 +55,27 @@ class Port:
     protocol: str = "TCP"
 
 
-@dataclass(frozen=True, slots=True)
 class Policies:
     """The NetworkPolicies of some namespaces, and the labels of all namespaces that are known."""
 
-    by_namespace: Mapping[str, Sequence[NetworkPolicy]]
-    namespace_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, policies: Iterable[NetworkPolicy], labels: Mapping[str, Mapping[str, str]]) -> Policies:
-        """Arrange them by namespace."""
-        found: dict[str, list[NetworkPolicy]] = {}
+    def __init__(self, policies: Iterable[NetworkPolicy], namespace_labels: Mapping[str, Mapping[str, str]]) -> None:
+        self._labels = namespace_labels
+        self._by_namespace: dict[str, LabelIndex[NetworkPolicy]] = {}
         for policy in policies:
-            found.setdefault(policy.metadata.namespace, []).append(policy)
-        return cls(found, labels)
+            index = self._by_namespace.setdefault(policy.metadata.namespace, LabelIndex())
+            index.add(policy.spec.pod_selector.match_labels, policy)
+        self._known: dict[tuple[str, frozenset[tuple[str, str]]], tuple[NetworkPolicy, ...]] = {}
 
     def isolating(self, side: Side, direction: Direction) -> tuple[NetworkPolicy, ...]:
         """The policies that limit a pod's connections of a direction; none where it is not limited, or on the node's network."""
-        if side.labels is None or (side.pod is not None and side.pod.spec.host_network):
+        index = self._by_namespace.get(side.namespace)
+        if index is None or side.labels is None or (side.pod is not None and side.pod.spec.host_network):
             return ()
-        return tuple(
-            policy
-            for policy in self.by_namespace.get(side.namespace, ())
-            if direction in _directions(policy) and selects(policy.spec.pod_selector, side.labels)
-        )
+        key = (side.namespace, frozenset(side.labels.items()))
+        if key not in self._known:
+            candidates = index.candidates(side.labels)
+            self._known[key] = tuple(policy for policy in candidates if selects(policy.spec.pod_selector, side.labels))
+        return tuple(policy for policy in self._known[key] if direction in _directions(policy))
 
     def permit(self, policies: Iterable[NetworkPolicy], direction: Direction, *, own: Side, peer: Side, port: Port) -> bool | None:
         """Whether one of these policies lets a connection be.
@@ -119,7 +117,7 @@ class Policies:
         if item.namespace_selector is None:
             here: bool | None = peer.namespace == namespace
         else:
-            labels = self.namespace_labels.get(peer.namespace)
+            labels = self._labels.get(peer.namespace)
             here = None if labels is None else selects(item.namespace_selector, {NAME_LABEL: peer.namespace, **labels})
         if here is False or item.pod_selector is None:
             return here

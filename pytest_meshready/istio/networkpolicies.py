@@ -44,7 +44,7 @@ def network_policies(snapshot: Snapshot) -> Judgement:
     namespace = snapshot.namespace
     unknown = list(unread_in(snapshot, namespace, "networkpolicies"))
     own = in_namespace(snapshot.networkpolicies, namespace)
-    policies = Policies.of(snapshot.networkpolicies, {item.metadata.name: item.metadata.labels for item in snapshot.namespaces})
+    policies = Policies(snapshot.networkpolicies, {item.metadata.name: item.metadata.labels for item in snapshot.namespaces})
     survey = Survey(snapshot, policies)
     needed = list(survey.flows())
     if survey.isolated:
@@ -55,7 +55,8 @@ def network_policies(snapshot: Snapshot) -> Judgement:
     if not unknown:
         findings += _reviewed(namespace, own)
     if not needed and not unknown:
-        unknown.append(Unknown(reason=f"namespace {namespace} has no workload, so there is no connection to look at"))
+        nobody = Unknown(reason=f"namespace {namespace} has no workload, so there is no connection to look at")
+        unknown += snapshot.unread("pods") or (nobody,)
     findings += _other_policies(snapshot)
     return Judgement(
         summary=f"the {len(own)} NetworkPolicies of namespace {namespace} permit the {len(needed)} connections that its mesh needs",

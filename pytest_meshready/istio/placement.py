@@ -7,6 +7,7 @@ not.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,33 +96,58 @@ def pack(found: Sequence[Room], demands: Iterable[Demand]) -> list[tuple[Demand,
     Returns:
         The demands that did not fit, with how many of their pods.
     """
+    order = sorted((room.free, place) for place, room in enumerate(found))
+    eligible = _Eligible(found)
     unplaced = []
     for demand in sorted(demands, key=lambda item: (-item.size, item.name)):
-        left = demand.count
-        fitting = [room for room in found if _may_take(room, demand)]
-        for room in sorted(fitting, key=lambda room: room.free):
-            most = 1 if demand.on else min(left, room.slots)
-            taken = min(most, room.free // demand.size if demand.size > 0 else most)
-            if taken > 0:
-                room.free -= taken * demand.size
-                room.slots -= taken
-                left -= taken
-            if not left:
-                break
+        left = _placed(found, order, eligible.of(demand), demand)
         if left:
             unplaced.append((demand, left))
     return unplaced
 
 
+def _placed(found: Sequence[Room], order: list[tuple[int, int]], places: frozenset[int], demand: Demand) -> int:
+    """Place the pods of one demand, beginning with the room that is just large enough; how many did not fit.
+
+    ``order`` holds the rooms by what is free in them, and is kept so.
+    """
+    left = demand.count
+    for free, place in order[bisect.bisect_left(order, (demand.size, -1)) :]:  # a copy, because the order changes
+        if not left:
+            break
+        room = found[place]
+        most = min(left, room.slots, 1 if demand.on else left) if place in places else 0
+        taken = min(most, free // demand.size) if demand.size > 0 else most
+        if taken > 0:
+            left -= taken
+            room.slots -= taken
+            room.free -= taken * demand.size
+            del order[bisect.bisect_left(order, (free, place))]
+            bisect.insort(order, (room.free, place))
+    return left
+
+
+class _Eligible:
+    """Which rooms take which pods; most pods of a namespace ask for nothing, so the answer is kept."""
+
+    def __init__(self, found: Sequence[Room]) -> None:
+        self._found = found
+        self._known: dict[str, frozenset[int]] = {}
+
+    def of(self, demand: Demand) -> frozenset[int]:
+        """The places of the rooms."""
+        spec = demand.spec
+        key = repr((spec.node_selector, spec.tolerations, spec.affinity))
+        if key not in self._known:
+            self._known[key] = frozenset(place for place, room in enumerate(self._found) if accepts(room.node, spec))
+        if not demand.on:
+            return self._known[key]
+        return frozenset(place for place in self._known[key] if self._found[place].name in demand.on)
+
+
 def could_ever_fit(found: Sequence[Room], demand: Demand) -> bool:
     """Whether an empty node of the cluster would have room for one of the pods."""
     return any(accepts(room.node, demand.spec) and room.allocatable >= demand.size for room in found)
-
-
-def _may_take(room: Room, demand: Demand) -> bool:
-    if demand.on and room.name not in demand.on:
-        return False
-    return room.slots > 0 and room.free >= demand.size and accepts(room.node, demand.spec)
 
 
 def _tolerated(taint: Toleration, tolerations: Sequence[Toleration]) -> bool:

@@ -78,9 +78,9 @@ def _need(coming: Sequence[NextPod], name: str, resource: str) -> _Need:
             joining += sum(growth)
             joined += len(growth)
         if item.surge * each > surging[0]:
-            surging = (item.surge * each, f"{item.surge} more {_plural(item.surge)} of {item.workload.ref.name} during a restart")
+            surging = (item.surge * each, f"a restart of {item.workload.ref.name} ({item.surge} more {_plural(item.surge)})")
     parts = [f"the proxies of {joined} {_plural(joined)} take {_text(joining, name)}"] if joining > 0 else []
-    parts += [f"{surging[1]} take {_text(surging[0], name)}"] if surging[0] else []
+    parts += [f"{surging[1]} takes {_text(surging[0], name)}"] if surging[0] else []
     return _Need(total=max(joining, 0) + surging[0], said=" and ".join(parts))
 
 

@@ -198,7 +198,7 @@ def _offered(host: str, owner: str, namespace: str) -> str:
 
 def _object(report: Report, item: RouteObject, known: _Gateways, found: Routes) -> None:
     """What an object of the namespace says of itself: where it is attached, and for which hosts."""
-    for name in item.outside:
+    for name in () if item.gateway_api else item.outside:  # of the Gateway API's parents `conditions` tells
         report.looked_at += 1
         if _INTERNAL in name:
             continue

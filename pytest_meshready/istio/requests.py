@@ -20,7 +20,7 @@ from pytest_meshready.istio.projection import READS as PROJECTION
 from pytest_meshready.istio.quantities import CPU, MEMORY, MIB, amount, quantity, text
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import Workload, app_containers, is_gateway, pod_names, workloads
-from pytest_meshready.results import Evidence, Finding, Judgement, Level
+from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef
 
 #: What `resources_reviewed` reads.
 READS = PROJECTION
@@ -31,6 +31,7 @@ LEAST_CPU, LEAST_MEMORY = 100, 128 * MIB
 #: A memory limit more than this many times the request promises what the node may not have.
 RATIO = 10
 
+_INJECTOR = "istio-sidecar-injector"
 _WORDS = {CPU: "CPU", MEMORY: "memory"}
 _SIDECARS = frozenset({DataPlane.NATIVE, DataPlane.CLASSIC, DataPlane.PROXYLESS})
 
@@ -44,12 +45,13 @@ def resources_reviewed(snapshot: Snapshot) -> Judgement:
     """
     ranges = tuple(container_ranges(in_namespace(snapshot.limitranges, snapshot.namespace)))
     judged = [item for item in workloads(snapshot, snapshot.namespace) if item.template.spec.containers]
+    cases = [_Case(snapshot=snapshot, workload=item, ranges=ranges) for item in judged]
     findings: list[Finding] = []
     rows: list[dict[str, str]] = []
-    for workload in judged:
-        case = _Case(snapshot=snapshot, workload=workload, ranges=ranges)
-        findings += [*_applications(case), *_inits(case), *_by_default(case), *_proxies(case)]
+    for case in cases:
+        findings += [*_applications(case), *_inits(case), *_by_default(case)]
         rows += case.rows()
+    findings += _proxies(snapshot, cases)
     return Judgement(
         summary=f"every container of {len(judged)} workloads requests CPU and memory and limits its memory",
         examined=len(judged),
@@ -124,7 +126,15 @@ def _applications(case: _Case) -> Iterator[Finding]:
                 wanted="a memory limit",
                 detail=container.name,
             )
-        yield from _far_apart(case, container.name, resources)
+        apart = _apart(resources)
+        if apart:
+            yield case.finding(
+                "MEMORY-OVERCOMMITTED",
+                Level.WARNING,
+                found=f"container {container.name} {apart}",
+                wanted=f"a memory limit of at most {RATIO} times the request",
+                detail=container.name,
+            )
 
 
 def _set_resources(workload: Workload, container: str) -> str:
@@ -135,17 +145,13 @@ def _set_resources(workload: Workload, container: str) -> str:
     return f"measure it, then: kubectl -n {ref.namespace} set resources {ref.kind.lower()} {ref.name} {options}"
 
 
-def _far_apart(case: _Case, name: str, resources: Resources) -> Iterator[Finding]:
+def _apart(resources: Resources) -> str:
+    """What is said of a memory limit far above its request; empty where it is not."""
     request, limit = resources.requests.get(MEMORY), resources.limits.get(MEMORY)
     low, high = (None if value is None else quantity(value) for value in (request, limit))
-    if low is not None and high is not None and low > 0 and high > RATIO * low:
-        yield case.finding(
-            "MEMORY-OVERCOMMITTED",
-            Level.WARNING,
-            found=f"container {name} may use {limit} of memory, more than {RATIO} times the {request} that it requests",
-            wanted=f"a memory limit of at most {RATIO} times the request",
-            detail=name,
-        )
+    if low is None or high is None or low <= 0 or high <= RATIO * low:
+        return ""
+    return f"may use {limit} of memory, more than {RATIO} times the {request} that it requests"
 
 
 def _inits(case: _Case) -> Iterator[Finding]:
@@ -173,52 +179,97 @@ def _by_default(case: _Case) -> Iterator[Finding]:
 # --- the proxy --------------------------------------------------------------------------------------------------------
 
 
-def _proxies(case: _Case) -> Iterator[Finding]:
-    """The proxies that are there, each way of having resources once; before injection the one that will come."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lack:
+    """What proxies lack; ``said`` is the end of a sentence about them, ``annotations`` are those that cause it."""
+
+    code: str
+    said: str
+    wanted: str
+    detail: str = ""
+    annotations: tuple[str, ...] = ()
+
+
+def _proxies(snapshot: Snapshot, cases: Sequence[_Case]) -> Iterator[Finding]:
+    """The proxies that are there, and before injection those that will come.
+
+    What the injector gives to all of them is one finding about its configuration; what a template's annotations do is one
+    about the workload.
+    """
+    of_injector: dict[_Lack, list[str]] = {}
+    for case in cases:
+        causes = tuple(key for key in ANNOTATIONS if key in case.workload.template.metadata.annotations)
+        for resources, pods in _proxies_of(case):
+            for lack in _lacks(resources, causes):
+                if causes or _overrides(case.workload):
+                    yield _by_template(case, lack, pods)
+                else:
+                    of_injector.setdefault(lack, []).append(case.workload.ref.name)
+    for lack, names in of_injector.items():
+        yield _by_injector(snapshot, lack, list(dict.fromkeys(names)))
+
+
+def _proxies_of(case: _Case) -> list[tuple[Resources, list[Pod]]]:
+    """The resources of a workload's proxies, each different kind once, with its pods; none for gateways."""
     if is_gateway(case.workload):
-        return
+        return []
     seen: dict[str, tuple[Resources, list[Pod]]] = {}
     for pod in case.workload.pods:
         if dataplane_class(pod) in _SIDECARS:
             for container in (*pod.spec.containers, *pod.spec.init_containers):
                 if container.name == PROXY:
                     seen.setdefault(repr(container.resources), (container.resources, []))[1].append(pod)
-    if not seen and case.workload.replicas and (coming := proxy_of(case.snapshot, case.workload, case.ranges)):
-        seen = {"": (coming.resources, [])}
-    for resources, pods in seen.values():
-        yield from _proxy(case, resources, pods)
+    coming = None if seen or not case.workload.replicas else proxy_of(case.snapshot, case.workload, case.ranges)
+    return [(coming.resources, [])] if coming else list(seen.values())
 
 
-def _proxy(case: _Case, resources: Resources, pods: Sequence[Pod]) -> Iterator[Finding]:
-    where = f"in {pod_names(pods)}" if pods else "that it will get"
-    cause, fix = _cause(case.workload)
+def _overrides(workload: Workload) -> bool:
+    """Whether the template itself changes the proxy."""
+    return any(container.name == PROXY for container in workload.template.spec.containers)
+
+
+def _lacks(resources: Resources, causes: tuple[str, ...]) -> Iterator[_Lack]:
+    """What is wrong with the resources of a proxy."""
     missing = [resource for resource in (CPU, MEMORY) if resource not in resources.requests]
     if missing:
         words = " and no ".join(_WORDS[resource] for resource in missing)
-        found = f"the proxy {where} requests no {words}{cause}"
-        yield case.finding("PROXY-NO-REQUESTS", Level.WARNING, found=found, wanted="requests for CPU and memory", fix=fix)
+        yield _Lack(code="PROXY-NO-REQUESTS", said=f"requests no {words}", wanted="requests for CPU and memory", annotations=causes)
     if MEMORY not in resources.limits:
-        found = f"the proxy {where} has no memory limit{cause}"
-        yield case.finding("PROXY-NO-LIMIT", Level.WARNING, found=found, wanted="a memory limit of 128Mi or more", fix=fix)
+        yield _Lack(code="PROXY-NO-LIMIT", said="has no memory limit", wanted="a memory limit of 128Mi or more", annotations=causes)
     for resource, least in ((CPU, LEAST_CPU), (MEMORY, LEAST_MEMORY)):
         limit = amount(resources.limits.get(resource), resource)
         if limit is not None and limit < least:
             effect = "it is throttled" if resource == CPU else "it is killed when its configuration grows"
-            yield case.finding(
-                "PROXY-LOW-LIMIT",
-                Level.WARNING,
-                found=f"the proxy {where} has a {_WORDS[resource]} limit of {text(limit, resource)}, so {effect}",
-                wanted=f"{text(least, resource)} or more",
-                fix=fix,
-                detail=resource,
-            )
-    yield from _far_apart(case, PROXY, resources)
+            said = f"has a {_WORDS[resource]} limit of {text(limit, resource)}, so {effect}"
+            yield _Lack(code="PROXY-LOW-LIMIT", said=said, wanted=f"{text(least, resource)} or more", detail=resource)
+    apart = _apart(resources)
+    if apart:
+        yield _Lack(code="PROXY-OVERCOMMITTED", said=apart, wanted=f"a memory limit of at most {RATIO} times the request")
 
 
-def _cause(workload: Workload) -> tuple[str, str]:
-    """Why a proxy lacks something: annotations on the template discard the injector's defaults altogether."""
-    said = [key for key in ANNOTATIONS if key in workload.template.metadata.annotations]
-    if not said or len(said) == len(ANNOTATIONS):
-        return "", "set global.proxy.resources of the installation, or the sidecar.istio.io/proxy... annotations; now: "
-    others = ", ".join(key for key in ANNOTATIONS if key not in said)
-    return (f", because {', '.join(said)} discards all defaults of the injector", f"add {others} to its template, or take it away; now: ")
+def _by_template(case: _Case, lack: _Lack, pods: Sequence[Pod]) -> Finding:
+    """A proxy whose resources its template decides: one annotation discards all defaults of the injector."""
+    where = f"in {pod_names(pods)}" if pods else "that it will get"
+    others = [key for key in ANNOTATIONS if key not in lack.annotations]
+    alone = bool(lack.annotations) and bool(others)
+    cause = f", because {', '.join(lack.annotations)} discards all defaults of the injector" if alone else ""
+    fix = f"add {', '.join(others)} to its template, or take it away" if alone else "change the proxy's resources in its template"
+    return case.finding(
+        lack.code, Level.WARNING, found=f"the proxy {where} {lack.said}{cause}", wanted=lack.wanted, fix=f"{fix}; now: ", detail=lack.detail
+    )
+
+
+def _by_injector(snapshot: Snapshot, lack: _Lack, names: Sequence[str]) -> Finding:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    revision = snapshot.control_plane.revision if snapshot.control_plane else ""
+    name = _INJECTOR if revision in ("", "default") else f"{_INJECTOR}-{revision}"
+    return Finding(
+        code=f"MR213-{lack.code}",
+        level=Level.WARNING,
+        object=ObjectRef(kind="ConfigMap", namespace=snapshot.istio_namespace, name=name),
+        found=f"the proxy that it gives to {', '.join(names[:3])}{more} {lack.said}",
+        wanted=lack.wanted,
+        fix="set global.proxy.resources of the installation and restart the workloads; now: "
+        f"kubectl -n {snapshot.istio_namespace} get configmap {name} -o yaml",
+        detail=lack.detail,
+    )

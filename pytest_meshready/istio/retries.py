@@ -273,16 +273,25 @@ def _together(used: tuple[Used, ...], calls: Calls) -> Iterator[Finding]:
 def _longest(
     host: Host, times: int, callers: Mapping[str, Mapping[str, Host]], by_host: Mapping[str, list[Used]], seen: tuple[str, ...]
 ) -> tuple[tuple[str, ...], int]:
-    """The chain that ends at a host and multiplies most: the hosts from its beginning, and how often one request arrives."""
+    """The chain that ends at a host and multiplies most: the hosts from its beginning, and how often one request arrives.
+
+    The search ends with the first chain beyond `MOST_TOGETHER`: each call at least doubles, so that takes a few steps, where
+    trying every way through services that may all call each other would never end.
+    """
     best: tuple[tuple[str, ...], int] = ((host.ref.name,), times)
     for caller in callers.get(host.name, {}).values():
+        if len(best[0]) > 1 and best[1] > MOST_TOGETHER:
+            break
         if caller.name in seen:
             continue
         retrying = [route for one in by_host.get(caller.name, ()) for route in one.every if _sends(route) and answers_failures(route)]
         factor = max((route.tries for route in retrying), default=1)
         if factor == 1:
             continue  # what happens before is not repeated by this call
-        chain, total = _longest(caller, times * factor, callers, by_host, (*seen, caller.name))
+        chain: tuple[str, ...] = (caller.ref.name,)
+        total = times * factor
+        if total <= MOST_TOGETHER:
+            chain, total = _longest(caller, total, callers, by_host, (*seen, caller.name))
         if total > best[1]:
             best = ((*chain, host.ref.name), total)
     return best

@@ -6,24 +6,27 @@ proxies that come back by themselves, and clients that insist on mutual TLS with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pytest_meshready.cluster.objects import Pod
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
-from pytest_meshready.istio import clientmodes, ports
+from pytest_meshready.istio import clientmodes, servermodes
 from pytest_meshready.istio.clientmodes import ClientRules
 from pytest_meshready.istio.dataplane import REVISION, proxies
 from pytest_meshready.istio.injector import INJECT, INJECTION, MODE, injection
 from pytest_meshready.istio.namespaces import unread_in, unread_namespace
-from pytest_meshready.istio.ports import port_states
-from pytest_meshready.istio.servermodes import Mode
+from pytest_meshready.istio.podindex import PodIndex
+from pytest_meshready.istio.servermodes import strict_in
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import Workload, is_gateway, workloads
 from pytest_meshready.results import Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `removable` reads.
-READS = tuple(dict.fromkeys((*ports.READS, *clientmodes.READS, "configmaps")))
+READS = tuple(
+    dict.fromkeys(
+        (*WORKLOADS, *clientmodes.READS, *servermodes.READS, "services", "configmaps", "mutatingwebhookconfigurations", "namespaces")
+    )
+)
 
 _INSISTS = "ISTIO_MUTUAL"
 _PUTS_IN = frozenset({INJECTION, REVISION, MODE})
@@ -39,7 +42,7 @@ def removable(snapshot: Snapshot) -> Judgement:
     namespace = snapshot.namespace
     judged = [item for item in workloads(snapshot, namespace) if not is_gateway(item)]
     services = [item for item in in_namespace(snapshot.services, namespace) if item.spec.selector]
-    findings = [*_insisting(snapshot), *_returning(snapshot, judged), *_strict(snapshot)]
+    findings = [*_insisting(snapshot), *_returning(snapshot, judged), *_strict(snapshot, judged)]
     unknown = [*unread_in(snapshot, namespace, *WORKLOADS, "services"), *snapshot.unread("destinationrules")]
     unknown += [*snapshot.unread("mutatingwebhookconfigurations"), *unread_namespace(snapshot)]
     if not judged and not unknown:
@@ -62,13 +65,13 @@ class _Seen:
 
 def _insisting(snapshot: Snapshot) -> Iterator[Finding]:
     rules = ClientRules(snapshot)
-    pods = in_namespace(snapshot.pods, snapshot.namespace)
+    pods = PodIndex(snapshot, snapshot.namespace)
     seen: dict[ObjectRef, _Seen] = {}
     for service in in_namespace(snapshot.services, snapshot.namespace):
         for port in service.spec.ports if service.spec.selector else ():
             for client in rules.clients:
                 for mode in rules.modes(service.metadata.name, snapshot.namespace, port.port, client):
-                    if mode.mode == _INSISTS and mode.by is not None and _has_pods(mode.labels, pods):
+                    if mode.mode == _INSISTS and mode.by is not None and (not mode.labels or pods.select(mode.labels)):
                         one = seen.setdefault(mode.by, _Seen())
                         one.places[mode.place] = None
                         one.targets[f"{service.metadata.name}:{port.port}"] = None
@@ -82,11 +85,6 @@ def _insisting(snapshot: Snapshot) -> Iterator[Finding]:
             wanted="no TLS mode, so that automatic mutual TLS follows what the pods can do",
             fix=f"take trafficPolicy.tls out before a rollback: kubectl -n {rule.namespace} edit destinationrule {rule.name}",
         )
-
-
-def _has_pods(labels: Mapping[str, str], pods: tuple[Pod, ...]) -> bool:
-    """Whether a subset has any pod; what has no labels is for all of them."""
-    return not labels or any(labels.items() <= pod.metadata.labels.items() for pod in pods)
 
 
 # --- proxies that stay ------------------------------------------------------------------------------------------------
@@ -137,17 +135,17 @@ def _stays(workload: Workload, code: str, found: str, fix: str) -> Finding:
     )
 
 
-def _strict(snapshot: Snapshot) -> Iterator[Finding]:
-    """Ports that refuse callers without a proxy: what is rolled back first cannot call what is rolled back later."""
-    strict = [state for state in port_states(snapshot).states if state.mode is Mode.STRICT and state.served]
-    if strict:
-        names = dict.fromkeys(f"{state.workload.ref.name}:{state.port}" for state in strict)
+def _strict(snapshot: Snapshot, judged: list[Workload]) -> Iterator[Finding]:
+    """Workloads that refuse callers without a proxy: what is rolled back first cannot call what is rolled back later."""
+    demands = strict_in(snapshot)
+    names = [item.ref.name for item in judged if any(proxies(pod) and demands(pod) for pod in item.pods[:1])]
+    if names:
         yield Finding(
             code="MR1022-STRICT",
             level=Level.INFO,
             object=ObjectRef(kind="Namespace", name=snapshot.namespace),
-            found=f"{len(names)} of its ports are STRICT ({_listed(names)}): while workloads are rolled back one by one, those without "
-            "a proxy cannot call the others",
+            found=f"{len(names)} of its workloads are STRICT ({_listed(names)}): while they are rolled back one by one, those without a "
+            "proxy cannot call the others",
             wanted="a rollback that begins with PERMISSIVE",
             fix=f"first PERMISSIVE, then the label, then the restarts: kubectl -n {snapshot.namespace} get peerauthentication",
         )

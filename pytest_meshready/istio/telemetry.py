@@ -21,6 +21,7 @@ from pytest_meshready.istio.components import DEFAULT, istiods
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class, proxies
 from pytest_meshready.istio.moments import moment
 from pytest_meshready.istio.releases import version
+from pytest_meshready.istio.workloads import LabelIndex
 from pytest_meshready.results import ObjectRef
 
 #: What Istio samples where nobody says anything, in per cent (istiod's PILOT_TRACE_SAMPLING).
@@ -134,10 +135,11 @@ class TracingSettings:
         self._root = snapshot.root_namespace
         self._config = mesh_config(snapshot)
         self._wide: dict[str, Telemetry] = {}
-        self._narrow: dict[str, list[Telemetry]] = {}
-        for item in sorted(snapshot.telemetries, key=age):
+        self._narrow: dict[str, LabelIndex[tuple[int, Telemetry]]] = {}
+        for place, item in enumerate(sorted(snapshot.telemetries, key=age)):
             if is_narrow(item):
-                self._narrow.setdefault(item.metadata.namespace, []).append(item)
+                selector = item.spec.selector.match_labels if item.spec.selector and not item.spec.target_refs else {}
+                self._narrow.setdefault(item.metadata.namespace, LabelIndex()).add(selector, (place, item))
             else:
                 self._wide.setdefault(item.metadata.namespace, item)
         self._default = self._default_sampling()
@@ -161,7 +163,9 @@ class TracingSettings:
     def applied(self, labels: Mapping[str, str], namespace: str) -> tuple[Telemetry, ...]:
         """The Telemetry objects that apply to a pod, from wide to narrow; what comes later overrides."""
         wide = [self._wide.get(self._root), self._wide.get(namespace) if namespace != self._root else None]
-        narrow = [item for item in self._narrow.get(namespace, ()) if _attaches(item, labels)]
+        index = self._narrow.get(namespace)
+        candidates = sorted(index.candidates(labels), key=lambda pair: pair[0]) if index else ()
+        narrow = (item for _, item in candidates if _attaches(item, labels))
         return tuple(item for item in (*wide, *narrow) if item is not None)
 
     def is_ignored(self, telemetry: Telemetry) -> bool:

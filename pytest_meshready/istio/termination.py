@@ -17,6 +17,7 @@ from pytest_meshready.istio import gateways
 from pytest_meshready.istio.gateways import Way, Ways
 from pytest_meshready.istio.moments import ago, moment, now_of
 from pytest_meshready.istio.mtls_findings import shortened
+from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `tls_terminated` reads.
@@ -138,7 +139,7 @@ class _Look:
             yield _no_certificate(way, port, f"tls.mode {tls.mode} names no credentialName and no file")
         places = list(dict.fromkeys(workload.ref.namespace for workload in way.workloads))
         if names and not places and self._asked:
-            self.unknown.append(self._ways.elsewhere())
+            self.unknown += self._snapshot.unread(*WORKLOADS) or [self._ways.elsewhere()]
         for place in places:
             for name in names:
                 yield from self._secret(way, port, hosts, (place, name.rpartition("/")[2]))

@@ -47,7 +47,7 @@ def used_routes(found: Routes, calls: Calls) -> tuple[Used, ...]:
     entering: dict[tuple[str, int], list[Route]] = {}
     for route in found.entering():
         entering.setdefault((route.host.name, route.port.number), []).append(route)
-    ports = [(host, port) for host, port in found.callable() if port.http]
+    ports = [(host, port) for host, port in found.callable() if port.http or (port.guessed and _has_rule(found, host, port))]
     return tuple(
         Used(
             host=host,
@@ -57,6 +57,11 @@ def used_routes(found: Routes, calls: Calls) -> tuple[Used, ...]:
         )
         for host, port in ports
     )
+
+
+def _has_rule(found: Routes, host: Host, port: HostPort) -> bool:
+    """Whether somebody wrote rules for HTTP to a port whose protocol Istio has to guess."""
+    return any(route.rule is not None for route in found.mesh(host, port))
 
 
 def timeouts_defined(snapshot: Snapshot) -> Judgement:

@@ -10,28 +10,25 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.entry import Entry
 from pytest_meshready.istio.measured import Calls
 from pytest_meshready.istio.mtls_findings import shortened
-from pytest_meshready.istio.telemetry import Family, TracingSettings
+from pytest_meshready.istio.telemetry import Family, TracingSettings, mesh_config
+from pytest_meshready.istio.tracefaults import Faults, Names
+from pytest_meshready.istio.tracetree import SLACK, Tree, begun_by, same_pod
 from pytest_meshready.istio.workloads import workloads
-from pytest_meshready.observability.spans import Span, span_key, trace_key
+from pytest_meshready.observability.spans import Span
 from pytest_meshready.probes.messages import Answer, Ask, Op
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: A service that calls on this often for each request has called on for ours, too.
 ALWAYS = 0.9
 
-_CLIENT, _SERVER = "client", "server"
-_ROUTER = "router"
-_SIDECAR = "sidecar"
+_SERVER = "server"
 _REDIRECTS = 300
-
-#: Microseconds that the clocks of one proxy's two spans may differ.
-SLACK = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +46,9 @@ class TraceRequest:
 
     @property
     def name(self) -> str:
-        """The headers in words: ``B3``, ``W3C``, ``B3 and W3C``, ``B3 (one header)``."""
-        words = sorted(self.families)
-        return " and ".join(words) + (" (one header)" if self.single else "")
+        """The headers in words: ``B3``, ``W3C``, ``B3 (one header) and W3C``."""
+        words = {Family.B3: "B3 (one header)" if self.single else "B3", Family.W3C: "W3C"}
+        return " and ".join(word for family, word in words.items() if family in self.families)
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -96,9 +93,16 @@ class Sent:
         """The HTTP status; 0 without an answer."""
         return self.answer.status if self.answer is not None else 0
 
+    @property
+    def tree(self) -> Tree:
+        """Its spans as a tree."""
+        return Tree(self.spans, self.request.trace_id, self.request.span_id)
+
 
 def trace_requests(snapshot: Snapshot, entry: Entry, *, hexadecimal: Callable[[int], str] = secrets.token_hex) -> tuple[TraceRequest, ...]:
     """The requests to send through an entry: one for each family of headers that the gateway's provider reads, and with all.
+
+    B3 comes in three headers by itself, and in the one header ``b3`` together with W3C.
 
     Args:
         snapshot: for the provider; where it is not known, one request carries all.
@@ -110,7 +114,13 @@ def trace_requests(snapshot: Snapshot, entry: Entry, *, hexadecimal: Callable[[i
     each = [frozenset({family}) for family in sorted(known)]
     wanted = [*each, frozenset(Family)] if len(each) != 1 else each
     return tuple(
-        TraceRequest(entry=entry, families=families, trace_id=f"1{hexadecimal(16)[1:]}", span_id=f"1{hexadecimal(8)[1:]}")
+        TraceRequest(
+            entry=entry,
+            families=families,
+            trace_id=f"1{hexadecimal(16)[1:]}",
+            span_id=f"1{hexadecimal(8)[1:]}",
+            single=len(families) > 1,
+        )
         for families in wanted
     )
 
@@ -183,14 +193,14 @@ def propagated(
     if not good:
         reason = "no trace came back, so nothing shows whether services pass the headers on"
         return Judgement(unknown=(*unknown, Unknown(reason=reason)), evidence=(_table(sent),))
-    findings = [_not_continued(item, good[0]) for item in sent if item.stable is False and not item.spans and item.status]
+    findings = [_not_continued(snapshot, item, good[0]) for item in sent if item.stable is False and not item.spans and item.status]
     faults = Faults()
-    proved: set[str] = set()
+    proved = False
     foreign = tuple(strays)
     for item in good:
         tree = item.tree
-        proved |= {node for node, _ in tree.hops()}
-        _check(tree, item.request.name, names, faults, foreign, calls)
+        proved = proved or any(True for _ in tree.hops())
+        _check(tree, item.request.name, names=names, faults=faults, strays=foreign, calls=calls)
     inside = any(_inside(span, snapshot.namespace) for item in good for span in item.spans)
     if inside:
         findings += faults.findings()
@@ -209,10 +219,10 @@ def propagated(
     )
 
 
-# --- one trace ---------------------------------------------------------------------------------------------------------
+# --- one trace --------------------------------------------------------------------------------------------------------
 
 
-def _check(tree: Tree, family: str, names: Names, faults: Faults, strays: Sequence[Span], calls: Calls | None) -> None:
+def _check(tree: Tree, family: str, *, names: Names, faults: Faults, strays: Sequence[Span], calls: Calls | None) -> None:
     """Look at one trace for everything that can be wrong with it."""
     for span in tree.senders():
         above = tree.taken(span)
@@ -220,9 +230,9 @@ def _check(tree: Tree, family: str, names: Names, faults: Faults, strays: Sequen
             faults.orphan(names.of(span), family, replaced=not span.parent_id)
         elif above is not None and not (above.kind == _SERVER and same_pod(above, span)):
             faults.wrong(names.of(span), family, names.of(above).name)
-    for span in tree.servers():
-        if tree.above(span) is None and not tree.first(span):
-            faults.lost(names.of(span), family)
+    lost = [span for span in tree.servers() if tree.above(span) is None and not tree.first(span)]
+    for span in lost:
+        faults.lost(names.of(span), family)
     for leaf in tree.leaves():
         workload = names.of(leaf)
         begun = [span for span in strays if begun_by(span, leaf)]
@@ -230,7 +240,7 @@ def _check(tree: Tree, family: str, names: Names, faults: Faults, strays: Sequen
             faults.dropped(
                 workload, family, f"it sent {begun[0].name or 'a request'} meanwhile, which is in trace {begun[0].trace_id} instead"
             )
-        elif calls is not None:
+        elif calls is not None and not lost:  # else a leaf may be who sent what was lost
             _judge_leaf(workload, family, calls, faults)
 
 
@@ -279,7 +289,7 @@ def _no_trace(request: TraceRequest, backend: str) -> Finding:
         object=request.entry.gateway,
         found=f"a request with a sampled trace id went through {request.entry.url}, and {backend} has no span of it",
         wanted="one trace for it, with the spans of every proxy on its way",
-        fix="see whether the gateway's proxy has a tracing provider: istioctl proxy-config listeners deploy/istio-ingressgateway -o json",
+        fix="see whether the collector takes spans, and that its backend is this one: kubectl get telemetry -A",
     )
 
 
@@ -310,15 +320,16 @@ def _only_gateway(snapshot: Snapshot, sent: Sequence[Sent], line: str) -> Findin
     )
 
 
-def _not_continued(item: Sent, other: Sent) -> Finding:
+def _not_continued(snapshot: Snapshot, item: Sent, other: Sent) -> Finding:
     """One family of headers led to nothing, although another did."""
+    config = mesh_config(snapshot)
     return Finding(
         code="MR523-NOT-CONTINUED",
         level=Level.ERROR,
         object=item.request.entry.gateway,
         found=f"a trace that comes with {item.request.name} headers is not continued, one with {other.request.name} is",
         wanted="the headers that the tracing provider is configured to read are read",
-        fix="look at the provider's traceContextOption: kubectl -n istio-system get configmap istio -o yaml",
+        fix=f"look at the provider's traceContextOption: kubectl -n {config.namespace} get configmap {config.name} -o yaml",
         detail=item.request.name,
     )
 

@@ -22,10 +22,8 @@ class Tree:
         unique = {(span.span_id, span.kind, span.service): span for span in spans if span.trace_id == self.trace_id}
         self.spans = sorted(unique.values(), key=lambda span: (span.start, span.kind != _CLIENT))
         self._by_id: dict[str, list[Span]] = {}
-        self._children: dict[str, list[Span]] = {}
         for span in self.spans:
             self._by_id.setdefault(span.span_id, []).append(span)
-            self._children.setdefault(span.parent_id, []).append(span)
 
     def first(self, span: Span) -> bool:
         """Whether a span is what our request became, so that no span of its parent is to be expected."""
@@ -48,56 +46,36 @@ class Tree:
             found = self.above(found)
         return found
 
-    def below(self, span: Span) -> Iterator[Span]:
-        """Every span below, the application's own between included."""
-        waiting, seen = list(self._under(span)), {id(span)}
-        while waiting:
-            found = waiting.pop()
-            if id(found) not in seen:
-                seen.add(id(found))
-                yield found
-                waiting += self._under(found)
-
-    def _under(self, span: Span) -> list[Span]:
-        shared = [other for other in self._by_id[span.span_id] if span.kind == _CLIENT and other.kind == _SERVER]
-        return [*self._children.get(span.span_id, []), *shared]
-
     def servers(self) -> Iterator[Span]:
         """What sidecars took."""
         return (
             span for span in self.spans if span.proxy and span.kind == _SERVER and span.role in ("", _SIDECAR) and not self._gateway(span)
         )
 
+    def senders(self) -> Iterator[Span]:
+        """What sidecars sent."""
+        return (span for span in self.spans if span.proxy and span.kind == _CLIENT and not self._gateway(span))
+
     def leaves(self) -> Iterator[Span]:
         """What sidecars took and whose pods sent nothing on in this trace."""
-        for span in self.servers():
-            if not any(other.kind == _CLIENT and other.proxy and same_pod(other, span) for other in self.below(span)):
-                yield span
+        sent = list(self.senders())
+        return (span for span in self.servers() if not any(same_pod(other, span) for other in sent))
 
-    def hops(self) -> Iterator[tuple[str, Span]]:
-        """The pods that passed the headers on: what they sent is part of what they took."""
-        for span in self.spans:
-            if span.proxy and span.kind == _CLIENT and not self._gateway(span):
-                above = self.taken(span)
-                if above is not None and above.kind == _SERVER and same_pod(above, span):
-                    yield span.node or span.service, span
+    def hops(self) -> Iterator[Span]:
+        """What sidecars sent as a part of what they took: their pods passed the headers on."""
+        for span in self.senders():
+            above = self.taken(span)
+            if above is not None and above.kind == _SERVER and same_pod(above, span):
+                yield span
 
     def _gateway(self, span: Span) -> bool:
         """Whether a gateway reported a span; some of its spans do not say so, but bear the same service as one that does."""
         return span.role == _ROUTER or any(other.service == span.service and other.role == _ROUTER for other in self.spans)
 
-    def senders(self) -> Iterator[Span]:
-        """What sidecars sent."""
-        return (span for span in self.spans if span.proxy and span.kind == _CLIENT and not self._gateway(span))
-
 
 def same_pod(one: Span, other: Span) -> bool:
     """Whether two spans were reported by proxies of one pod, or, where that is not said, of one service."""
     return one.node == other.node if one.node and other.node else one.service == other.service
-
-
-def _pod_key(span: Span) -> str:
-    return span.node or span.service
 
 
 def begun_by(span: Span, leaf: Span) -> bool:

@@ -17,7 +17,7 @@ from pytest_meshready.istio.components import gateways, held_namespaces
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class, proxies
 from pytest_meshready.istio.injector import MODE, injection
 from pytest_meshready.istio.namespaces import mesh_label, unread_in
-from pytest_meshready.istio.telemetry import Family, Provider, Setting, Side, TracingSettings, is_narrow, mesh_config
+from pytest_meshready.istio.telemetry import Family, Provider, Setting, Side, TracingSettings, mesh_config
 from pytest_meshready.istio.workloads import BATCH, Workload, is_gateway, workloads
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
@@ -336,12 +336,13 @@ def _without_effect(snapshot: Snapshot, settings: TracingSettings) -> Iterator[F
     every = workloads(snapshot, namespace)
     labels = [*(workload.labels for workload in every), *(pod.metadata.labels for workload in every for pod in workload.pods)]
     distinct = {frozenset(item.items()): item for item in labels}.values()
+    obeyed = {item.metadata.name for own in distinct for item in settings.applied(own, namespace) if item.metadata.namespace == namespace}
     for telemetry in in_namespace(snapshot.telemetries, namespace):
         if not telemetry.spec.tracing:
             continue
         if settings.is_ignored(telemetry):
             yield _ineffective(telemetry, "an older Telemetry without a selector is there, and istiod takes the oldest alone")
-        elif is_narrow(telemetry) and not any(telemetry in settings.applied(item, namespace) for item in distinct):
+        elif telemetry.metadata.name not in obeyed:
             yield _ineffective(telemetry, "what it selects matches no workload")
 
 

@@ -175,16 +175,16 @@ def _from_inside(call: Call) -> Ask:
 
 def _bounds(who: str, sent: Sequence[Ask]) -> Iterator[str]:
     words = {
-        Op.TLS: "TLS handshakes without data",
-        Op.TCP: "times five plaintext bytes, to STRICT ports",
-        Op.HTTP: "GETs of a readiness path",
-        Op.GRPC: "GETs that say gRPC and run no method",
-        Op.HOLD: "connections without a byte",
-        Op.DNS: "look-ups of names",
+        Op.TLS: "TLS handshake without data",
+        Op.TCP: "five plaintext bytes to a STRICT port",
+        Op.HTTP: "GET of a readiness path",
+        Op.GRPC: "GET that says gRPC and runs no method",
+        Op.HOLD: "connection without a byte",
+        Op.DNS: "look-up of a name",
     }
     counts = [(sum(1 for ask in sent if ask.op is op), word) for op, word in words.items()]
     if any(count for count, _ in counts):
-        yield f"from {who}: {', '.join(f'{count} {word}' for count, word in counts if count)}"
+        yield f"from {who}: {', '.join(f'{count} x {word}' for count, word in counts if count)}"
 
 
 def sent_in_plaintext(targets: Targets) -> dict[str, int]:

@@ -49,8 +49,8 @@ class Sample:
 
 
 class _Element(msgspec.Struct):
-    metric: dict[str, str] = {}
-    value: tuple[float, str] = (0.0, "NaN")
+    metric: dict[str, str]
+    value: tuple[float, str]
 
 
 class _Data(msgspec.Struct):
@@ -161,6 +161,8 @@ def _samples(data: _Data) -> tuple[Sample, ...]:
     if data.result_type == "scalar":
         _, value = msgspec.json.decode(data.result, type=tuple[float, str])
         return (Sample(value=float(value)),)
+    if data.result_type != "vector":
+        raise ValueError(data.result_type)
     elements = msgspec.json.decode(data.result, type=tuple[_Element, ...])
     return tuple(Sample(labels=element.metric, value=float(element.value[1])) for element in elements)
 

@@ -23,7 +23,7 @@ from pytest_meshready.observability.http import (
     first_that_answers,
 )
 from pytest_meshready.observability.spans import Span, span_key, trace_key
-from pytest_meshready.waiting import Deadline, GaveUp, retry
+from pytest_meshready.waiting import Deadline, until
 
 #: Names of Services under which query interfaces are installed; collectors are others.
 WANTED = Wanted(
@@ -120,50 +120,49 @@ def settled(backend: Tracing, trace_ids: Iterable[str], *, deadline: Deadline, s
         stable_for: seconds without a new span.
 
     Raises:
-        UnavailableError: with one sentence, where the backend did not answer any more.
+        UnavailableError: with one sentence, where the backend gave no answer at all about one of them.
     """
     watches = {trace_id: _Watch(backend, trace_id, stable_for) for trace_id in trace_ids}
-
-    def look() -> None:
-        arrived = [watch.look(deadline) for watch in watches.values()]  # each of them, not only up to the first that is late
-        if not all(arrived):
-            raise _Growing("not all spans are there")
-
-    try:
-        retry(look, retry_on=lambda error: EVERY if isinstance(error, _Growing | UnavailableError) else None, deadline=deadline)
-    except GaveUp as gave_up:
-        if isinstance(gave_up.last, UnavailableError):
-            raise gave_up.last from gave_up
+    until(lambda: _look(watches.values(), deadline), every=EVERY, deadline=deadline)
+    for watch in watches.values():
+        if watch.problem is not None:
+            raise watch.problem
     return {trace_id: Settled(spans=watch.spans, stable=watch.stable) for trace_id, watch in watches.items()}
 
 
-class _Growing(Exception):  # noqa: N818 - it is what is seen, no fault
-    """A trace is not there yet, or has changed lately."""
+def _look(watches: Iterable[_Watch], deadline: Deadline) -> bool | None:
+    """Look at every trace once; True when all are stable."""
+    arrived = [watch.look(deadline) for watch in watches]
+    return True if all(arrived) else None
 
 
 class _Watch:
-    """Looks at one trace again and again; remembers when it last grew."""
+    """Looks at one trace again and again; remembers when it last grew, as far as looks have shown."""
 
     def __init__(self, backend: Tracing, trace_id: str, stable_for: float) -> None:
         self._backend = backend
         self._trace_id = trace_id
         self._stable_for = stable_for
         self._quiet = Deadline(stable_for)
+        self._answered = False
         self.spans: tuple[Span, ...] = ()
-
-    @property
-    def stable(self) -> bool:
-        """Whether it is there and has not changed for long enough."""
-        return bool(self.spans) and self._quiet.passed
+        self.stable = False
+        self.problem: UnavailableError | None = None
 
     def look(self, deadline: Deadline) -> bool:
-        """Look once, unless it is stable already."""
-        if self.stable:
-            return True
-        spans = self._backend.trace(self._trace_id, deadline=deadline)
+        """Look once, unless it is stable already or there is no time left; a failure counts until a look succeeds."""
+        if self.stable or deadline.passed:
+            return self.stable
+        try:
+            spans = self._backend.trace(self._trace_id, deadline=deadline)
+        except UnavailableError as problem:
+            self.problem = None if self._answered else problem
+            return False
+        self._answered, self.problem = True, None
         if len(spans) != len(self.spans):
             self._quiet = Deadline(self._stable_for)
         self.spans = spans
+        self.stable = bool(spans) and self._quiet.passed
         return self.stable
 
 

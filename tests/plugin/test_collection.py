@@ -10,6 +10,7 @@ import pytest
 from tests.plugin.conftest import SHIPPED, Mesh, items
 
 TEAM_TEST = "def test_ours(): pass\n"
+BUDGETS = "meshready/s02_resources.py::TestKubernetesBaseline::test_pod_disruption_budgets"
 ONE_SIDECAR = "meshready/s04_namespace.py::TestInjectionValidation::test_exactly_one_sidecar"
 
 
@@ -17,6 +18,9 @@ def test_ids_are_fixed_and_follow_the_teams_own(mesh: Mesh) -> None:
     """The team's tests come first, then the checklist in its order, with ids that name no path of this machine."""
     mesh.pytester.makepyfile(test_ours=TEAM_TEST)
     assert mesh.collected() == ["test_ours.py::test_ours", *SHIPPED]
+    assert SHIPPED[0].startswith("meshready/s01_readiness.py::TestArchitectureAndScope::test_")
+    assert "meshready/s11_hardening.py::TestSecurity::test_strict_everywhere" in SHIPPED
+    assert ONE_SIDECAR in SHIPPED
 
 
 def test_without_the_option_nothing_is_added(pytester: pytest.Pytester) -> None:
@@ -92,13 +96,14 @@ def test_a_folder_of_the_teams_with_our_name_wins(mesh: Mesh) -> None:
     ("args", "expected"),
     [
         (("-k", "4.2.1"), [ONE_SIDECAR]),
-        (("-k", "exactly_one"), [ONE_SIDECAR]),
+        (("-k", "exactly_one_sidecar"), [ONE_SIDECAR]),
         (("-k", "s02"), [line for line in SHIPPED if "s02" in line]),
         (("-m", "mesh_item"), list(SHIPPED)),
         (("-m", "not mesh_item"), []),
         (("--deselect", ONE_SIDECAR), [line for line in SHIPPED if line != ONE_SIDECAR]),
-        (("--mesh-items=4.2",), [ONE_SIDECAR]),
-        (("--mesh-items=2.2.1,4.2.1",), [SHIPPED[2], ONE_SIDECAR]),
+        (("--mesh-items=4.2.1",), [ONE_SIDECAR]),
+        (("--mesh-items=4.2",), [line for line in SHIPPED if "TestInjectionValidation" in line]),
+        (("--mesh-items=2.2.1,4.2.1",), [BUDGETS, ONE_SIDECAR]),
     ],
 )
 def test_selection(mesh: Mesh, args: tuple[str, ...], expected: list[str]) -> None:
@@ -112,7 +117,7 @@ def test_last_failed_keeps_shipped_failures(mesh: Mesh) -> None:
     first = mesh.run(phase="permissive")
     failed = first.parseoutcomes()["failed"]
     again = mesh.run("--lf", phase="permissive")
-    assert failed == 2, "the team's test, and 7.1.1 because the mesh is STRICT already"
+    assert failed == 3, "the team's test, and 7.1.1 and 7.3.1 because the mesh is STRICT and denies by default already"
     assert again.parseoutcomes()["failed"] == failed
 
 

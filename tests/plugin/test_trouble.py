@@ -68,7 +68,7 @@ def test_hanging_api_server_ends_at_the_deadline(pytester: pytest.Pytester, sile
     """The user's bound holds, and the terminal says what is being waited for."""
     began = time.monotonic()
     result = run(pytester, kubeconfig(pytester.path, silent_server), "--mesh-deadline=5")
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 40
     assert result.ret == 10
     assert "meshready: reading namespace payments of staging-1" in said(result)
 

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from pytest_meshready.cluster import objects as o
+from pytest_meshready.cluster import objects_capacity as capacity
+from pytest_meshready.cluster import objects_network as network
 from pytest_meshready.cluster.resources import RESOURCES
 from pytest_meshready.cluster.snapshot import ControlPlane, InjectorConfig, MeshConfig, Refusal, Snapshot
 
@@ -753,3 +755,87 @@ def snapshot(**fields: Any) -> Snapshot:
         "mutatingwebhookconfigurations": default_webhooks(),
     }
     return Snapshot(**{**defaults, **fields})
+
+
+# --- room on nodes, and connections -----------------------------------------------------------------------------------
+
+
+def resources(cpu: str = "", memory: str = "", *, cpu_limit: str = "", memory_limit: str = "") -> o.Resources:
+    """Requests and limits; what is empty is not set."""
+    return o.Resources(
+        requests={name: value for name, value in (("cpu", cpu), ("memory", memory)) if value},
+        limits={name: value for name, value in (("cpu", cpu_limit), ("memory", memory_limit)) if value},
+    )
+
+
+def node_pod(pod_: o.Pod) -> capacity.NodePod:
+    """A pod as the list of the whole cluster keeps it."""
+    return capacity.NodePod(
+        metadata=o.Metadata(
+            name=pod_.metadata.name,
+            namespace=pod_.metadata.namespace,
+            labels=pod_.metadata.labels,
+            annotations={key: value for key, value in pod_.metadata.annotations.items() if key == "istio.io/rev"},
+            creation_timestamp=pod_.metadata.creation_timestamp,
+        ),
+        spec=capacity.NodePodSpec(
+            node_name=pod_.spec.node_name,
+            containers=tuple(capacity.NodeContainer(resources=item.resources) for item in pod_.spec.containers),
+            init_containers=tuple(
+                capacity.NodeContainer(resources=item.resources, restart_policy=item.restart_policy) for item in pod_.spec.init_containers
+            ),
+        ),
+        status=capacity.NodePodStatus(
+            phase=pod_.status.phase, conditions=tuple(item for item in pod_.status.conditions if item.type == "Ready")
+        ),
+    )
+
+
+def dns_pod(*, ready: bool = True) -> capacity.NodePod:
+    """A pod of the cluster's DNS."""
+    return node_pod(pod("coredns-575997fdc6-p5fsv", namespace="kube-system", labels={"k8s-app": "kube-dns"}, ready=ready))
+
+
+def prometheus_pod(namespace: str = ISTIO) -> capacity.NodePod:
+    """A pod of Prometheus."""
+    return node_pod(pod("prometheus-6fc4bddd45-wntgv", namespace=namespace, labels={"app": "prometheus"}))
+
+
+def quota(name: str = "team", *, namespace: str = NAMESPACE, **hard_and_used: tuple[str, str]) -> capacity.ResourceQuota:
+    """A ResourceQuota; ``requests_cpu=("2", "1500m")`` is what is permitted and what is used of ``requests.cpu``."""
+    pairs = {key.replace("_", "."): value for key, value in hard_and_used.items()}
+    return capacity.ResourceQuota(
+        metadata=metadata(name, namespace),
+        status=capacity.QuotaStatus(
+            hard={key: value[0] for key, value in pairs.items()}, used={key: value[1] for key, value in pairs.items()}
+        ),
+    )
+
+
+def limit_range(name: str = "limits", *, namespace: str = NAMESPACE, kind: str = "Container", **item: Any) -> capacity.LimitRange:
+    """A LimitRange with one item; ``item`` are fields of `objects_capacity.LimitRangeItem`."""
+    limits = (capacity.LimitRangeItem(type=kind, **item),)
+    return capacity.LimitRange(metadata=metadata(name, namespace), spec=capacity.LimitRangeSpec(limits=limits))
+
+
+def network_policy(
+    name: str = "policy", *, namespace: str = NAMESPACE, selects: Mapping[str, str] | None = None, **spec: Any
+) -> network.NetworkPolicy:
+    """A NetworkPolicy for every pod, or those with some labels; ``spec`` are fields of `objects_network.NetworkPolicySpec`."""
+    selector = o.LabelSelector(match_labels=dict(selects or {}))
+    return network.NetworkPolicy(metadata=metadata(name, namespace), spec=network.NetworkPolicySpec(pod_selector=selector, **spec))
+
+
+def peer(labels: Mapping[str, str] | None = None, *, namespaces: Mapping[str, str] | None = None, cidr: str = "") -> network.PolicyPeer:
+    """A peer of a rule: pods by labels (of the policy's own namespace, or of selected ones), whole namespaces, or addresses."""
+    if cidr:
+        return network.PolicyPeer(ip_block=network.IpBlock(cidr=cidr))
+    return network.PolicyPeer(
+        pod_selector=None if labels is None else o.LabelSelector(match_labels=dict(labels)),
+        namespace_selector=None if namespaces is None else o.LabelSelector(match_labels=dict(namespaces)),
+    )
+
+
+def ports(*numbers: int | str, protocol: str = "TCP") -> tuple[network.PolicyPort, ...]:
+    """Ports of a rule."""
+    return tuple(network.PolicyPort(port=number, protocol=protocol) for number in numbers)

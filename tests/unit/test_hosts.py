@@ -39,7 +39,7 @@ spec:
     ],
 )
 def test_only_short_names_are_completed(name: str, full: str) -> None:
-    """istiod completes a name without a dot and nothing else."""
+    """Istiod completes a name without a dot and nothing else."""
     assert Hosts(shop()).fqdn(name, "payments") == full
 
 

@@ -512,3 +512,13 @@ def test_no_secret_is_in_the_snapshot(api: Api, folder: Path) -> None:
     assert len(found.pods) == 1
     assert b"holderIdentity" in saved
     assert all(item.data == {} for item in found.configmaps)
+
+
+def test_the_record_of_the_installation(api: Api, folder: Path) -> None:
+    """Of ConfigMap values only the profile and the compatibility version stay, as words."""
+    values = json.dumps({"profile": "demo", "compatibilityVersion": "1.28", "global": {"token": CANARY}})
+    api.objects["/api/v1/namespaces/istio-system/configmaps/values"] = config_map("values", **{"original-values": values})
+    found = take(api, folder)
+    assert found.install is not None
+    assert (found.install.profile, found.install.compatibility_version) == ("demo", "1.28")
+    assert CANARY.encode() not in encode(found)

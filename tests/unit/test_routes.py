@@ -109,7 +109,7 @@ def test_a_rule_for_another_port_leaves_the_default() -> None:
 
 
 def test_rules_behind_one_that_takes_everything_are_not_there() -> None:
-    """istiod itself stops at the first rule that matches everything."""
+    """Istiod itself stops at the first rule that matches everything."""
     text = f"""
 apiVersion: networking.istio.io/v1
 kind: VirtualService

@@ -33,8 +33,8 @@ def test_a_rule_without_a_timeout_is_named() -> None:
     """The object at fault is the VirtualService."""
     judgement = timeouts_defined(shop(CHAIN + GATEWAY + route("orders", timeout="") + route("ledger", timeout="0s")))
     assert said(judgement) == [
-        ("MR611-NO-TIMEOUT", "payments/VirtualService/ledger"),
         ("MR611-NO-TIMEOUT", "payments/VirtualService/orders"),
+        ("MR611-NO-TIMEOUT", "payments/VirtualService/ledger"),
     ]
 
 
@@ -74,7 +74,7 @@ def test_a_long_timeout_warns() -> None:
 
 
 def test_a_service_that_outlives_its_callers() -> None:
-    """orders may wait 8 seconds for the ledger, but its own callers give up after 5."""
+    """Orders may wait 8 seconds for the ledger, but its own callers give up after 5."""
     judgement = timeouts_defined(shop(CHAIN + GATEWAY + route("orders") + route("ledger", timeout="8s")))
     assert said(judgement) == [("MR611-OUTLIVES-CALLER", "payments/VirtualService/ledger")]
     assert "orders may call ledger:8080 and wait 8 s, but callers of orders give up after 5 s" in judgement.findings[0].found

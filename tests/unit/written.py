@@ -11,7 +11,8 @@ from pytest_meshready.cluster.resources import RESOURCES
 from pytest_meshready.cluster.snapshot import Snapshot
 from tests.unit import builders as make
 
-_ROWS = {(row.group, row.type.kind): row for row in RESOURCES.values() if getattr(row.type, "kind", "") and row.key != "node_pods"}
+#: The rows by the group and the kind that a document names.
+ROWS = {(row.group, str(kind)): row for row in RESOURCES.values() if (kind := getattr(row.type, "kind", "")) and row.key != "node_pods"}
 
 
 def objects(text: str) -> dict[str, tuple[Any, ...]]:
@@ -21,7 +22,7 @@ def objects(text: str) -> dict[str, tuple[Any, ...]]:
     """
     found: dict[str, list[Any]] = {}
     for number, document in enumerate(item for item in yaml.safe_load_all(text) if item):
-        row = _ROWS[document["apiVersion"].rpartition("/")[0], document["kind"]]
+        row = ROWS[document["apiVersion"].rpartition("/")[0], document["kind"]]
         metadata = document.setdefault("metadata", {})
         metadata.setdefault("namespace", make.NAMESPACE)
         metadata.setdefault("creationTimestamp", f"2026-08-25T08:00:{number:02d}Z")

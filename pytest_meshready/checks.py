@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: What the checks of an item have said so far; read when pytest makes the item's report.
 PARTS = pytest.StashKey[list[PartRecord]]()
 
+#: Why a check that needs the wire could not ask it.
+NOT_ASKED = pytest.StashKey[str]()
+
 #: These are failures of pytest's test; `SKIPPED` are skips with words of their own; all others pass (DESIGN, Outcome).
 SKIPPED = frozenset({Status.NOT_VERIFIED, Status.TO_ATTEST, Status.NOT_DUE, Status.NOT_APPLICABLE})
 
@@ -46,7 +49,9 @@ class Check:
         given = {Part.STATIC: static, Part.LIVE: live, Part.METRICS: metrics}
         parts = [part_record(part, judgement) for part, judgement in given.items() if judgement is not None]
         if not parts:
-            raise pytest.UsageError(f"{self._item.nodeid}: mesh_check() was given no judgement; give at least one of static, live, metrics")
+            why = self._item.stash[NOT_ASKED] = self._run.why_not_live or "the check handed over nothing"
+            line = line_ids(self._item)[0]
+            pytest.skip(f"{line} {self._run.lines[line].text}: {Status.NOT_VERIFIED.words}: {why}")
         self._item.stash.setdefault(PARTS, []).extend(parts)
         record = CheckRecord(nodeid=self._item.nodeid, items=line_ids(self._item), parts=tuple(parts))
         decisions = [(line, self._run.decide(line, (record,))) for line in record.items]
@@ -136,7 +141,9 @@ class Recorder:
     def _record(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> CheckRecord:
         said: list[PartRecord] = item.stash.get(PARTS, [])
         parts, cause = tuple(said), ""
-        if not parts:
+        if not parts and NOT_ASKED in item.stash:
+            cause = item.stash[NOT_ASKED]
+        elif not parts:
             parts, cause = _from_outcome(item, call, report)
         return CheckRecord(
             nodeid=item.nodeid, items=line_ids(item), parts=parts, seconds=round(call.duration, 3), shipped=is_shipped(item), cause=cause

@@ -68,7 +68,8 @@ def _parts(line: Line) -> frozenset[Part]:
 def _guests(settings: Settings, kubernetes_version: str) -> tuple[permissions.Right, ...]:
     """The rights that the probe pods need besides."""
     places = probing.namespaces(settings)
-    return (*guest_rights.rights(places, home=settings.namespace), *guest_rights.exec_rights(places, kubernetes_version))
+    backends = permissions.Right(namespace=settings.istio_namespace or "istio-system", resource="services/proxy", verb="get")
+    return (backends, *guest_rights.rights(places, home=settings.namespace), *guest_rights.exec_rights(places, kubernetes_version))
 
 
 def _version(settings: Settings) -> str:

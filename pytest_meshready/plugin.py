@@ -67,7 +67,17 @@ OPTIONS: tuple[tuple[str, dict[str, object]], ...] = (
 )
 
 #: Options that mean a run: without a namespace (or a snapshot, which has one) they would silently do nothing.
-_NEED_A_RUN = ("mesh_checklist", "mesh_plan", "mesh_rbac", "mesh_go_live", "mesh_items", "mesh_save_snapshot", "mesh_report", "mesh_sweep", "mesh_manifests")
+_NEED_A_RUN = (
+    "mesh_checklist",
+    "mesh_plan",
+    "mesh_rbac",
+    "mesh_go_live",
+    "mesh_items",
+    "mesh_save_snapshot",
+    "mesh_report",
+    "mesh_sweep",
+    "mesh_manifests",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

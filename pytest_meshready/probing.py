@@ -11,7 +11,6 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,40 +19,24 @@ import msgspec
 from pytest_meshready.cluster import writes
 from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import wire
-from pytest_meshready.istio.targets import Targets, targets
+from pytest_meshready.observing import INSIDE, OUTSIDE, Questions, Seen
 from pytest_meshready.probes import pod
-from pytest_meshready.probes.guests import Guest, GuestPod, Guests, Left, Outcome, Ready, Reason, Trouble
+from pytest_meshready.probes.guests import Guest, Guests, Left, Outcome, Ready, Reason, Trouble
 from pytest_meshready.probes.messages import Answer, Ask
 from pytest_meshready.probes.rights import exec_rights
 from pytest_meshready.probes.session import JobSession, ProbeError, Prober, Session
-from pytest_meshready.results import Unknown
 from pytest_meshready.waiting import Deadline, until
 
 if TYPE_CHECKING:
     from pytest_meshready.settings import Settings
 
-#: Roles of the probes: in the mesh as the namespace's own pods are, and without a proxy.
-INSIDE, OUTSIDE, ELSEWHERE = "inside", "outside", "elsewhere"
+#: The role of a third probe: without a proxy, in another namespace.
+ELSEWHERE = "elsewhere"
 
 _WANTED, _READY, _SEEN = "probes-wanted", "probes.json", "wire.json"
 
 #: Seconds between two looks for a file of another process of the run.
 _LOOK = 0.1
-
-#: Seconds for all questions together, once the probes are there.
-_ASKING = 30.0
-
-
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What the probes saw, as the owner wrote it down.
-
-    ``trouble`` is the sentence of what could not be had; then some answers, or all, are missing.
-    """
-
-    answers: tuple[Answer, ...] = ()
-    pods: dict[str, GuestPod] = {}
-    trouble: str = ""
 
 
 def account_role(account: str) -> str:
@@ -162,18 +145,13 @@ class Probing:
         _write(self._folder / _SEEN, seen)
 
     def _ask(self, ready: Ready) -> Seen:
-        """Every question of the live lines, from both probes at the same time."""
-        plan = wire.asks(targets(self._snapshot))
+        """Every question of the live lines, from the probes and from the mesh's own backends at the same time."""
         probers = Probes(self._cluster, ready, self._run, create=self._create)
-        deadline = Deadline(_ASKING)
-        with ThreadPoolExecutor(2, thread_name_prefix="meshready-ask") as pool:
-            asked = {INSIDE: plan.meshed, OUTSIDE: plan.unmeshed}
-            futures = {role: pool.submit(_ask_one, probers, role, asks, deadline) for role, asks in asked.items()}
-            results = {role: future.result() for role, future in futures.items()}
-        probers.close()
-        troubles = [trouble for _, trouble in results.values() if trouble]
-        answers = tuple(answer for found, _ in results.values() for answer in found.values())
-        return Seen(answers=answers, pods=ready.pods, trouble="; ".join(troubles))
+        try:
+            send = functools.partial(_ask_one, probers)
+            return Questions(send=send, cluster=self._cluster, snapshot=self._snapshot, stopped=self._stopped).ask(ready.pods)
+        finally:
+            probers.close()
 
     def _create(self, manifest: writes.Manifest) -> str:
         assert self._guests is not None
@@ -270,13 +248,6 @@ def seen(folder: Path, seconds: float) -> Seen:
     """What the probes saw; waits for the owner at most so long."""
     found = _await(folder / _SEEN, Seen, seconds)
     return found if isinstance(found, Seen) else Seen(trouble=f"the probes had no answer within {seconds:g} s")
-
-
-def observed(snapshot: Snapshot, looked: Seen) -> tuple[wire.Observed, tuple[Unknown, ...]]:
-    """What the answers say, and what is unknown because a probe could not be had."""
-    found: Targets = targets(snapshot)
-    unknown = (Unknown(reason=looked.trouble),) if looked.trouble else ()
-    return wire.observe(snapshot, found, {answer.id: answer for answer in looked.answers}), unknown
 
 
 def _write(path: Path, value: Outcome | Seen) -> None:

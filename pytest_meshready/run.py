@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pytest_meshready.cluster.client import Cluster
     from pytest_meshready.cluster.snapshot import Refusal, Snapshot
     from pytest_meshready.istio.wire import Observed
-    from pytest_meshready.probing import Probes, Seen
+    from pytest_meshready.observing import Measured, Seen
+    from pytest_meshready.probing import Probes
 
 #: The HTTP status of a right that is missing.
 FORBIDDEN = 403
@@ -112,7 +113,15 @@ class Run:
     @property
     def looks_live(self) -> bool:
         """Whether this run may put probes into a cluster at all."""
-        return not self.settings.read_only and self.settings.snapshot is None and self.settings.manifests is None
+        return not self.why_not_live
+
+    @property
+    def why_not_live(self) -> str:
+        """Why this run asks no wire; empty if it may."""
+        settings = self.settings
+        if settings.snapshot or settings.manifests:
+            return "wire not asked: there is no cluster in this run"
+        return "wire not asked: this run is read-only" if settings.read_only else ""
 
     def live_lines(self) -> tuple[str, ...]:
         """The selected lines of this phase that a shipped check decides live."""
@@ -213,21 +222,54 @@ class Run:
 
 
 class Wire:
-    """The live half of the evidence, for checks: ``mesh_check(static=..., live=mesh_wire.judge(rule))``."""
+    """The live half of the evidence, for checks: ``mesh_check(static=..., live=mesh_wire.judge(rule))``.
+
+    Every way to judge gives None where this run asks no wire (read-only, a saved snapshot).
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     def judge(self, rule: Callable[..., Judgement], *args: object) -> Judgement | None:
-        """What a rule says of what the probes saw; None where this run asks no wire (read-only, a saved snapshot).
-
-        What the probes could not see is added to what the rule found unknown.
-        """
+        """What a rule says of what the probes saw of every port; what they could not see is added to what it found unknown."""
         if not self._run.looks_live:
             return None
-        looked, unknown = self._observed
-        judgement = rule(looked, *args)
-        return replace(judgement, unknown=(*judgement.unknown, *unknown)) if unknown else judgement
+        return self._troubled(rule(self._observed, *args))
+
+    def judge_pods(self, rule: Callable[..., Judgement], **words: object) -> Judgement | None:
+        """What a rule says of a pod made now: ``rule(snapshot, meshed, plain, **words)``, both as the API server has them."""
+        if not self._run.looks_live:
+            return None
+        pods = self.seen.pods
+        if "inside" not in pods:
+            return Judgement(unknown=(Unknown(reason=self.seen.trouble or "no probe pod could be made"),))
+        plain = pods["outside"].manifest if "outside" in pods else None
+        return rule(self._run.snapshot(), pods["inside"].manifest, plain, **words)
+
+    def judge_traces(self, rule: Callable[..., Judgement], **words: object) -> Judgement | None:
+        """What a rule says of the requests that were to be traced: ``rule(snapshot, sent, **words)``."""
+        if not self._run.looks_live:
+            return None
+        traced = self.seen.traced
+        if not traced.sent:
+            reason = self.seen.trouble or "no request could be sent through an entry of the namespace"
+            return Judgement(unknown=traced.unknown or (Unknown(reason=reason),))
+        return rule(self._run.snapshot(), traced.sent, **words)
+
+    def judge_propagation(self, rule: Callable[..., Judgement]) -> Judgement | None:
+        """As `judge_traces`, with what else was seen meanwhile: traces that began in the middle of ours, and counted calls."""
+        if not self._run.looks_live:
+            return None
+        return self.judge_traces(rule, strays=self.seen.traced.strays, calls=self.seen.traced.calls)
+
+    def judge_metrics(self, rule: Callable[[Snapshot, Measured], Judgement]) -> Judgement | None:
+        """What a rule says of what Prometheus had counted before this run sent anything."""
+        if not self._run.looks_live:
+            return None
+        measured = self.seen.measured
+        if measured.unknown or self.seen.trouble:
+            return Judgement(unknown=measured.unknown or (Unknown(reason=self.seen.trouble),))
+        return rule(self._run.snapshot(), measured)
 
     @functools.cached_property
     def seen(self) -> Seen:
@@ -238,10 +280,17 @@ class Wire:
         return probing.seen(self._run.folder, self._run.patience)
 
     @functools.cached_property
-    def _observed(self) -> tuple[Observed, tuple[Unknown, ...]]:
-        from pytest_meshready import probing
+    def _observed(self) -> Observed:
+        from pytest_meshready.istio import wire
+        from pytest_meshready.istio.targets import targets
 
-        return probing.observed(self._run.snapshot(), self.seen)
+        snapshot = self._run.snapshot()
+        return wire.observe(snapshot, targets(snapshot), {answer.id: answer for answer in self.seen.answers})
+
+    def _troubled(self, judgement: Judgement) -> Judgement:
+        if not self.seen.trouble:
+            return judgement
+        return replace(judgement, unknown=(*judgement.unknown, Unknown(reason=self.seen.trouble)))
 
 
 #: The run of this pytest process.

@@ -121,7 +121,9 @@ def _stdin(config: pytest.Config) -> str:
         capture.suspend_global_capture(in_=True)
     try:
         if sys.stdin is None or sys.stdin.isatty():
-            raise pytest.UsageError("--mesh-manifests=- reads standard input, but nothing is piped into it: kustomize build DIR | pytest ...")
+            raise pytest.UsageError(
+                "--mesh-manifests=- reads standard input, but nothing is piped into it: kustomize build DIR | pytest ..."
+            )
         return sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise pytest.UsageError(f"--mesh-manifests=-: standard input is not UTF-8 text (byte {error.start + 1})") from error

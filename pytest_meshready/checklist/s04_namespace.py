@@ -6,7 +6,9 @@ import pytest
 
 from pytest_meshready.checks import Check
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import expansion, injection, sidecars
+from pytest_meshready.istio import expansion, injection, newborn, sidecars
+from pytest_meshready.results import together
+from pytest_meshready.run import Wire
 from pytest_meshready.settings import Settings
 
 
@@ -19,9 +21,12 @@ class TestNamespaceEnablement:
         mesh_check(static=expansion.low_risk_first(mesh_snapshot, mesh_settings.risks))
 
     @pytest.mark.mesh_item("4.1.2")
-    def test_injection_by_namespace_label(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
+    def test_injection_by_namespace_label(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_wire: Wire) -> None:
         """Sidecar injection enabled via namespace label."""
-        mesh_check(static=injection.injection_by_label(mesh_snapshot))
+        mesh_check(
+            static=injection.injection_by_label(mesh_snapshot),
+            live=mesh_wire.judge_pods(newborn.injected, line="MR412"),
+        )
 
     @pytest.mark.mesh_item("4.1.3")
     def test_no_cluster_wide_injection(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
@@ -33,6 +38,10 @@ class TestInjectionValidation:
     """4.2 Injection Validation."""
 
     @pytest.mark.mesh_item("4.2.1")
-    def test_exactly_one_sidecar(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings) -> None:
+    def test_exactly_one_sidecar(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings, mesh_wire: Wire) -> None:
         """Pods contain exactly one Envoy sidecar."""
-        mesh_check(static=sidecars.exactly_one_sidecar(mesh_snapshot, allowed=frozenset(mesh_settings.sidecar_exceptions)))
+        made_now, running = mesh_wire.judge_pods(newborn.injected, line="MR421"), mesh_wire.judge(newborn.proxies_ready)
+        mesh_check(
+            static=sidecars.exactly_one_sidecar(mesh_snapshot, allowed=frozenset(mesh_settings.sidecar_exceptions)),
+            live=together(made_now, running) if made_now and running else None,
+        )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from pytest_meshready.checks import Check
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import authorization, compatibility, identities, legacy, mtls, wire_lines
+from pytest_meshready.istio import authorization, compatibility, identities, legacy, measured, mtls, reach, wire_lines
+from pytest_meshready.observing import Measured
+from pytest_meshready.results import Judgement
 from pytest_meshready.run import Wire
 from pytest_meshready.settings import Settings
 
@@ -19,19 +23,32 @@ class TestPermissiveMtls:
         """Mutual TLS enabled in PERMISSIVE mode."""
         mesh_check(static=mtls.permissive(mesh_snapshot), live=mesh_wire.judge(wire_lines.permissive))
 
+    @pytest.mark.mesh_item("7.1.2")
+    def test_no_communication_failures(self, mesh_check: Check, mesh_wire: Wire) -> None:
+        """No service communication failures."""
+        mesh_check(live=mesh_wire.judge(reach.reachable), metrics=mesh_wire.judge_metrics(_failed_calls))
+
 
 class TestStrictMtls:
     """7.2 Phase 2: STRICT mTLS."""
 
     @pytest.mark.mesh_item("7.2.1")
-    def test_services_compatible(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings) -> None:
+    def test_services_compatible(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings, mesh_wire: Wire) -> None:
         """All services verified compatible."""
-        mesh_check(static=compatibility.services_compatible(mesh_snapshot, mesh_settings.sidecar_exceptions))
+        mesh_check(
+            static=compatibility.services_compatible(mesh_snapshot, mesh_settings.sidecar_exceptions),
+            live=mesh_wire.judge(wire_lines.compatible, mesh_settings.mtls_exceptions),
+            metrics=mesh_wire.judge_metrics(_plaintext_callers("MR721")),
+        )
 
     @pytest.mark.mesh_item("7.2.2")
-    def test_legacy_workloads(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings) -> None:
+    def test_legacy_workloads(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings, mesh_wire: Wire) -> None:
         """Legacy workloads handled."""
-        mesh_check(static=legacy.legacy_handled(mesh_snapshot, mesh_settings.sidecar_exceptions))
+        mesh_check(
+            static=legacy.legacy_handled(mesh_snapshot, mesh_settings.sidecar_exceptions),
+            live=mesh_wire.judge(wire_lines.legacy),
+            metrics=mesh_wire.judge_metrics(_plaintext_callers("MR722")),
+        )
 
     @pytest.mark.mesh_item("7.2.3")
     def test_strict_incrementally(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings, mesh_wire: Wire) -> None:
@@ -54,3 +71,11 @@ class TestAuthorizationPolicies:
     def test_service_identities(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
         """Service identities validated."""
         mesh_check(static=identities.identities_validated(mesh_snapshot))
+
+
+def _failed_calls(snapshot: Snapshot, seen: Measured) -> Judgement:
+    return measured.failures(snapshot.namespace, seen.calls, seen.failed, seen.rejects)
+
+
+def _plaintext_callers(line: str) -> Callable[[Snapshot, Measured], Judgement]:
+    return lambda snapshot, seen: measured.callers(snapshot, seen.plain, seen.mutual, line=line)

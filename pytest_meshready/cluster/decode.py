@@ -316,6 +316,24 @@ def _authorization_policy(policy: objects.AuthorizationPolicy) -> None:
                 condition.update({name: [] for name in ("values", "notValues") if name in condition})
 
 
+#: What is kept of the cookie by which a DestinationRule chooses endpoints; its attributes are free text.
+_COOKIE = ("name", "path", "ttl")
+
+
+def _destination_rule(rule: objects.DestinationRule) -> None:
+    _metadata(rule.metadata)
+    for policy in (rule.spec.traffic_policy, *(subset.traffic_policy for subset in rule.spec.subsets)):
+        for part in (policy, *policy.port_level_settings) if policy is not None else ():
+            _balancer(part.load_balancer or {})
+
+
+def _balancer(balancer: dict[str, Any]) -> None:
+    consistent = balancer.get("consistentHash")
+    cookie = consistent.get("httpCookie") if isinstance(consistent, dict) else None
+    if isinstance(consistent, dict) and isinstance(cookie, dict):
+        consistent["httpCookie"] = {key: cookie[key] for key in _COOKIE if key in cookie}
+
+
 def _prometheus_rule(rule: objects_monitoring.PrometheusRule) -> None:
     """Only alerts about the mesh are kept; what else a cluster alerts on is nobody's business here."""
     _metadata(rule.metadata)
@@ -396,6 +414,7 @@ _REDACTORS: dict[type, Callable[[Any], None]] = {
     objects.CronJob: _cron_job,
     objects.ConfigMap: _config_map,
     objects.AuthorizationPolicy: _authorization_policy,
+    objects.DestinationRule: _destination_rule,
     objects_traffic.EnvoyFilter: _envoy_filter,
     objects_monitoring.PrometheusRule: _prometheus_rule,
 }

@@ -227,9 +227,7 @@ class _Taking:
             raise ManifestError(f"none of its {len(found)} objects is in namespace {self.namespace}{where}")
         for one in kept:
             self.places.append(
-                Place(
-                    kind=one.document.kind, namespace=one.namespace, name=one.name, file=one.document.file, line=one.document.line
-                )
+                Place(kind=one.document.kind, namespace=one.namespace, name=one.name, file=one.document.file, line=one.document.line)
             )
             item = self._decoded(one, note=True)
             if item is not None:

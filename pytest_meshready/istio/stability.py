@@ -134,7 +134,9 @@ def _of_owner(case: _Case) -> Iterator[Finding]:
         yield case.finding("NOT-AVAILABLE", Level.ERROR, found=found, wanted="available", fix=_see_pods(case.ref))
     elif stuck:
         pods = pod_names([pod for pod, _ in stuck])
-        found = f"{pods} cannot start ({stuck[0][1]}), while {case.ready} older {'pod still serves' if case.ready == 1 else 'pods still serve'}"
+        found = (
+            f"{pods} cannot start ({stuck[0][1]}), while {case.ready} older {'pod still serves' if case.ready == 1 else 'pods still serve'}"
+        )
         yield case.finding("POD-STUCK", Level.ERROR, found=found, wanted="pods that start", fix=_undo(case.ref, pods))
     elif progressing.status == "False":
         found = f"its rollout stands still ({progressing.reason or 'Progressing is False'}): {case.updated} of {case.wanted} pods are new"

@@ -72,8 +72,8 @@ def _way(snapshot: Snapshot, label: str) -> Iterator[Finding]:
         object=ObjectRef(kind="Namespace", name=snapshot.namespace),
         found=f"{label} leads to an istiod without a revision, which can only be upgraded in place, for every namespace at once",
         wanted="a tag or a revision, so that namespaces are moved, and moved back, one by one",
-        fix="install the next version beside this one (istioctl install --set revision=REV), point a tag at it (istioctl tag set TAG "
-        f"--revision REV), then: kubectl label namespace {snapshot.namespace} istio-injection- istio.io/rev=TAG --overwrite",
+        fix="install the next version beside this one, with a revision and a tag that points at it; then: "
+        f"kubectl label namespace {snapshot.namespace} istio-injection- istio.io/rev=TAG --overwrite",
     )
 
 

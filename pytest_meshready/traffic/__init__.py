@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from pytest_meshready.observing import INSIDE, OUTSIDE
 from pytest_meshready.probes.certificates import Certificate, SpiffeId, parse
 from pytest_meshready.probes.messages import Answer, Ask, Op
-from pytest_meshready.probing import INSIDE, OUTSIDE, Probes
+from pytest_meshready.probing import Probes
 from pytest_meshready.waiting import Deadline
 
 __all__ = ["Handshake", "Traffic"]

@@ -14,11 +14,11 @@ from tests.cluster import faults
 from tests.cluster.conftest import HEALTHY, checklist
 
 
-def record(namespace: str, phase: str, target: Path) -> None:
+def record(namespace: str, phase: str, target: Path, config: str = "") -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         options = (f"--mesh-namespace={namespace}", f"--mesh-phase={phase}", "--mesh-read-only", f"--mesh-save-snapshot={target}")
-        result = checklist(Path(folder), *options)
+        result = checklist(Path(folder), *options, config=config)
     print(f"{target.name}: {result.readiness.get('verdict')} (exit {result.code})", flush=True)  # noqa: T201 - a command
 
 
@@ -29,7 +29,7 @@ def main(names: list[str]) -> None:
         if not names or fault.name in names:
             fault.plant("on")
             try:
-                record(fault.namespace, fault.phase, fault.snapshot)
+                record(fault.namespace, fault.phase, fault.snapshot, fault.team_config)
             finally:
                 fault.plant("off")
 

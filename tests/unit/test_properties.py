@@ -62,6 +62,7 @@ ARGUMENTS: Mapping[str, Any] = {
 #: tests of their own, with odd answers in them.
 NOT_ABOUT_SNAPSHOTS = {
     "analysis.istioctl_messages",
+    "forwarded.client_identity",
     "measured.convergence",
     "measured.failures",
     "newborn.proxies_ready",
@@ -394,6 +395,8 @@ REFINING: Mapping[str, frozenset[str]] = {
     "3.2.4": frozenset({"node_pods", "secrets", "requestauthentications", "referencegrants"}),  # asked for where an object needs them
     "4.1.2": frozenset({"pods"}),  # the label decides
     "4.1.3": frozenset({"namespaces", "configmaps"}),  # the webhooks decide
+    "4.2.1": frozenset({"peerauthentications", "services"}),  # for the live part
+    "5.2.1": frozenset({"virtualservices", "gateways", "httproutes", "k8sgateways"}),  # the way in, for the live part
     "7.2.3": frozenset({"destinationrules", "configmaps"}),  # the server's side decides
     "8.1.1": frozenset({"pods", "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs", "namespaces", "secrets"})
     | {"mutatingwebhookconfigurations"},  # what serves a Gateway matters only where two are at one port

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from pytest_meshready.cluster.snapshot import Snapshot, located
 from pytest_meshready.collection import is_shipped, line_ids
 from pytest_meshready.report.decide import Decision
 from pytest_meshready.results import CheckRecord, Finding, Judgement, Level, Part, PartRecord, Status, worst
@@ -47,7 +48,7 @@ class Check:
         """
         __tracebackhide__ = True
         given = {Part.STATIC: static, Part.LIVE: live, Part.METRICS: metrics}
-        parts = [part_record(part, judgement) for part, judgement in given.items() if judgement is not None]
+        parts = [part_record(part, judgement, self._run.snapshot()) for part, judgement in given.items() if judgement is not None]
         if not parts:
             why = self._item.stash[NOT_ASKED] = self._run.why_not_live or "the check handed over nothing"
             line = line_ids(self._item)[0]
@@ -64,13 +65,13 @@ class Check:
             pytest.skip(text)
 
 
-def part_record(part: Part | None, judgement: Judgement) -> PartRecord:
-    """One judgement, as what a check found of one part of its line."""
+def part_record(part: Part | None, judgement: Judgement, snapshot: Snapshot) -> PartRecord:
+    """One judgement, as what a check found of one part of its line; findings about objects from files say where these stand."""
     return PartRecord(
         part=part,
         status=judgement.status,
         reason=judgement.reason,
-        findings=judgement.findings,
+        findings=located(judgement.findings, snapshot),
         unknown=judgement.unknown,
         evidence=judgement.evidence,
     )
@@ -80,7 +81,8 @@ def finding_lines(findings: Sequence[Finding]) -> list[str]:
     """Findings as text: the object, then what was found, what was wanted and what to do."""
     lines = []
     for finding in findings:
-        lines.append(f"{finding.object}: {finding.level}")
+        where = f" ({finding.file}:{finding.line})" if finding.file else ""
+        lines.append(f"{finding.object}{where}: {finding.level}")
         lines += [f"  found   {finding.found}", f"  wanted  {finding.wanted}", f"  fix     {finding.fix}"]
     return lines
 

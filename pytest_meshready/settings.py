@@ -255,7 +255,7 @@ def _check_combination(given: _Options) -> None:
         for key in _NOT_WITH_MANIFESTS:
             if given.given(key):
                 raise SettingsError(
-                    f"{given.name(key)} and --mesh-manifests exclude each other: manifests are judged without a cluster; leave one of them out"
+                    f"{given.name(key)} and --mesh-manifests exclude each other: manifests are judged without a cluster; leave one out"
                 )
     for key in ("mesh_plan", "mesh_rbac"):
         if given.given(key) and given.given("mesh_report"):

@@ -323,8 +323,9 @@ _COOKIE = ("name", "path", "ttl")
 def _destination_rule(rule: objects.DestinationRule) -> None:
     _metadata(rule.metadata)
     for policy in (rule.spec.traffic_policy, *(subset.traffic_policy for subset in rule.spec.subsets)):
-        for part in (policy, *policy.port_level_settings) if policy is not None else ():
-            _balancer(part.load_balancer or {})
+        if policy is not None:
+            for balancer in (policy.load_balancer, *(port.load_balancer for port in policy.port_level_settings)):
+                _balancer(balancer or {})
 
 
 def _balancer(balancer: dict[str, Any]) -> None:

@@ -186,11 +186,8 @@ def _parsed(text: _Text, wanted: Callable[[str, str], bool]) -> Iterator[Documen
 def _constructed(loader: Any, node: Any, file: str) -> Iterator[Document]:  # noqa: ANN401 - PyYAML has no types
     """A document; a List as its items, because each of these has a line of its own."""
     items = next((value for key, value in node.value if key.value == "items"), None)
-    if _scalar(node, "kind").endswith("List") and items is not None and items.id == "sequence":
-        nodes = items.value
-    else:
-        nodes = [node]
-    for one in nodes:
+    listed = items if _scalar(node, "kind").endswith("List") and items is not None and items.id == "sequence" else None
+    for one in [node] if listed is None else listed.value:
         value = plain(loader.construct_document(one))
         if isinstance(value, dict):
             yield Document(file=file, line=one.start_mark.line + 1, value=value)

@@ -19,7 +19,16 @@ from pytest_meshready.cluster import decode, documents, locate, meshconfig, obje
 from pytest_meshready.cluster.documents import Document, ManifestError
 from pytest_meshready.cluster.live import USUAL_NAMESPACE, istio_version
 from pytest_meshready.cluster.resources import RESOURCES, Resource, Scope, configmap_names
-from pytest_meshready.cluster.snapshot import InjectorConfig, InstallValues, MeshConfig, Place, Refusal, Snapshot, Unreadable
+from pytest_meshready.cluster.snapshot import (
+    ControlPlane,
+    InjectorConfig,
+    InstallValues,
+    MeshConfig,
+    Place,
+    Refusal,
+    Snapshot,
+    Unreadable,
+)
 
 __all__ = ["DECLARED", "ManifestError", "take"]
 
@@ -165,7 +174,7 @@ class _Taking:
     gateway_namespaces: tuple[str, ...]
     home: str = USUAL_NAMESPACE
     choice: locate.Choice = field(default_factory=locate.Choice)
-    planes: tuple[locate.ControlPlane, ...] = ()
+    planes: tuple[ControlPlane, ...] = ()
     mesh: MeshConfig | None = None
     injector: InjectorConfig | None = None
     install: InstallValues | None = None
@@ -191,7 +200,7 @@ class _Taking:
                 looked_at=len(webhooks),
             )
         elif istio_namespace:
-            plane = locate.ControlPlane(namespace=istio_namespace, revision=revision or locate.DEFAULT)
+            plane = ControlPlane(namespace=istio_namespace, revision=revision or locate.DEFAULT)
             self.choice = locate.Choice(plane=plane)
         else:
             self.choice = locate.Choice(problem=f"{ONLY}: {_NO_MESH}")

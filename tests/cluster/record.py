@@ -26,7 +26,7 @@ def main(names: list[str]) -> None:
     if not names or "shop" in names:
         record(HEALTHY, "hardened", faults.SNAPSHOTS.parent / "shop.json")
     for fault in faults.read():
-        if not names or fault.name in names:
+        if fault.lines and (not names or fault.name in names):
             fault.plant("on")
             try:
                 record(fault.namespace, fault.phase, fault.snapshot, fault.team_config)

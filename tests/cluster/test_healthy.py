@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import HEALTHY, checklist
+from tests.cluster.conftest import HEALTHY, checklist, kubectl
 
 PHASES = ("pre", "permissive", "strict", "expand", "hardened", "golive")
 WORDS = {"not_applicable": "n", "passed": "P", "warned": "W", "failed": "F", "not_due": "-", "not_verified": "?"}
@@ -34,8 +34,28 @@ def test_read_only(healthy_snapshot: Path, tmp_path: Path, phase: str) -> None:
     assert found == {line: word[place] for line, word in EXPECTED["read-only"].items()}, result.output
 
 
-def test_live_run_and_replay_agree(healthy_snapshot: Path, tmp_path: Path) -> None:
-    """A run against the cluster says what the replay of its snapshot says, finding by finding."""
+@pytest.mark.parametrize("phase", ["permissive", "strict", "hardened"])
+def test_live(tmp_path: Path, phase: str) -> None:
+    """With probes, the lines that the wire decides have their own status; nothing is left in the cluster."""
+    result = checklist(tmp_path, f"--mesh-namespace={HEALTHY}", f"--mesh-phase={phase}")
+    place = PHASES.index(phase)
+    expected = {line: word[place] for line, word in {**EXPECTED["read-only"], **EXPECTED["live"]}.items()}
+    assert {line: letter(item) for line, item in result.items.items()} == expected, result.output
+    assert result.readiness["left_behind"] == []
+    assert kubectl("-n", HEALTHY, "get", "pods,configmaps,serviceaccounts", "-l", "meshready.io/run", "-o", "name") == ""
+
+
+def test_every_green_live_line_carries_its_control(tmp_path: Path) -> None:
+    """A refusal alone proves nothing: the report shows who answered on the same port, in the same run."""
+    result = checklist(tmp_path, f"--mesh-namespace={HEALTHY}", "--mesh-phase=hardened", "--mesh-items=11.1.1")
+    rows = [row for evidence in result.items["11.1.1"]["evidence"] for row in evidence.get("data") or [] if isinstance(row, dict)]
+    controls = [row for row in rows if "control" in row]
+    assert controls
+    assert all("spiffe://cluster.local/ns/payments/sa/" in str(row["control"]) for row in controls)
+
+
+def test_reading_and_replaying_agree(healthy_snapshot: Path, tmp_path: Path) -> None:
+    """A read-only run against the cluster says what the replay of its snapshot says, finding by finding."""
     live = checklist(tmp_path, f"--mesh-namespace={HEALTHY}", "--mesh-phase=hardened", "--mesh-read-only")
     replay = checklist(tmp_path, f"--mesh-snapshot={healthy_snapshot}", "--mesh-phase=hardened", "--mesh-read-only")
     seen = [{line: (item["status"], item["reason"], item["findings"]) for line, item in run.items.items()} for run in (live, replay)]

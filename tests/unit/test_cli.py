@@ -35,8 +35,7 @@ def test_explain_tells_all_about_a_line(capsys: pytest.CaptureFixture[str]) -> N
     assert "plaintext must be refused" in told["how"]
     assert "five plaintext bytes" in told["sends"]
     assert told["now"] == (
-        "this version decides its static and live part: "
-        "meshready/s11_hardening.py::TestSecurity::test_strict_everywhere"
+        "this version decides its static and live part: meshready/s11_hardening.py::TestSecurity::test_strict_everywhere"
     )
     assert "peerauthentications.security.istio.io" in told["reads"]
     assert "get: configmaps (by name, never listed)" in told["rights"]

@@ -95,8 +95,8 @@ def test_the_skew_of_kubelets(kubelet: str, said: str) -> None:
 
 def test_no_dns_pod_ready_fails_and_none_seen_is_unknown() -> None:
     """Without DNS nothing works; where its pods are not seen, nothing is said of it."""
-    (finding,) = cluster_healthy(mesh(node_pods=(make.dns_pod(ready=False),))).findings
-    assert (finding.code, finding.level) == ("MR112-NO-DNS", Level.ERROR)
+    assert codes(cluster_healthy(mesh(node_pods=(make.dns_pod(ready=False),))))["MR112-NO-DNS"] is Level.ERROR
+    assert codes(cluster_healthy(mesh(node_pods=(make.dns_pod(ready=False), make.dns_pod())))).get("MR112-NO-DNS") is None
     judgement = cluster_healthy(mesh(node_pods=()))
     assert judgement.status is Status.NOT_VERIFIED
     assert "no pod of the cluster's DNS was found" in judgement.reason

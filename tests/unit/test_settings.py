@@ -475,3 +475,19 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+# --- manifests ---
+
+
+def test_manifests(loaded: Load, tmp_path: Path) -> None:
+    """A folder is relative to where pytest was started, a dash is standard input; the snapshot of them may be saved."""
+    assert loaded().manifests is None
+    assert loaded(manifests="-").manifests == "-"
+    assert loaded(manifests="deploy", save_snapshot="seen.json").manifests == str(tmp_path / "here" / "deploy")
+
+
+@pytest.mark.parametrize("other", ["snapshot", "kubeconfig", "context", "plan", "rbac", "sweep"])
+def test_manifests_need_no_cluster(loaded: Load, other: str) -> None:
+    """Whatever is about a cluster, or another source, excludes manifests."""
+    assert refused(loaded, manifests="deploy", **{other: "x"}).startswith(f"--mesh-{other} and --mesh-manifests exclude each other: ")

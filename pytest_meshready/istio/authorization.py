@@ -16,7 +16,7 @@ from pytest_meshready.istio import ports
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class
 from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
-from pytest_meshready.istio.policy import ANY, Action, Effective, Policies, Policy, Target, reached, targets, unread_policies
+from pytest_meshready.istio.policy import ANY, Action, Effective, Policy, Target, known_policies, reached, targets, unread_policies
 from pytest_meshready.istio.policy_faults import rule_faults
 from pytest_meshready.istio.servermodes import Mode, PeerPolicies
 from pytest_meshready.istio.workloads import READS as WORKLOADS
@@ -38,8 +38,8 @@ class _Survey:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.policies = Policies(snapshot)
-        self.targets = targets(snapshot, self.policies)
+        self.policies = known_policies(snapshot)
+        self.targets = targets(snapshot)
         self.reached = reached(self.targets)
         self.unknown: tuple[Unknown, ...] = (*unread_policies(snapshot), *unread_in(snapshot, snapshot.namespace, *WORKLOADS))
         odd = dict.fromkeys(policy.name for target in self.targets for effective in target.effective for policy in effective.unknown)
@@ -70,15 +70,15 @@ def default_deny_absent(snapshot: Snapshot) -> Judgement:
 
     Errors: an ALLOW policy without rules, a DENY policy that matches everything, one that denies whoever has no identity
     while a port still takes plaintext. Warnings: ALLOW policies that select every workload, because what they do not name is
-    denied. Informations: ALLOW policies that select some; policies that only run dry.
+    denied. Informations: workloads that an ALLOW policy of their own closes; policies that only run dry.
     """
     survey = _Survey(snapshot)
     findings: list[Finding] = []
     for policy, selected in survey.reached.items():
         findings += _denying(survey, policy, [target.name for target in selected])
-    closed = all(effective.restricted for target in survey.targets for effective in target.effective)
-    if survey.targets and closed and all(finding.level is Level.INFO for finding in findings):
-        findings.append(_all_closed(snapshot, len(survey.targets)))
+    closed = [target.name for target in survey.targets if all(effective.restricted for effective in target.effective)]
+    if closed and not findings:
+        findings.append(_closed(snapshot, closed, whole=len(closed) == len(survey.targets)))
     findings += _dry("MR731", survey)
     return Judgement(
         summary=f"no AuthorizationPolicy denies by default to the {len(survey.targets)} workloads",
@@ -152,10 +152,8 @@ def _denying(survey: _Survey, policy: Policy, names: list[str]) -> Iterator[Find
         if taking:
             what = f"it denies whoever has no identity, although ports still take plaintext of {shortened(taking)}"
             yield _denies(policy, Level.ERROR, what, "DENY-PLAINTEXT")
-    elif policy.action is Action.ALLOW:
-        whole = len(names) == len(survey.targets)
-        who = f"all {len(names)} workloads" if whole else shortened(names)
-        yield _denies(policy, Level.WARNING if whole else Level.INFO, f"it denies whatever no rule names to {who}", "ALLOW")
+    elif policy.action is Action.ALLOW and len(names) == len(survey.targets):
+        yield _denies(policy, Level.WARNING, f"it selects all {len(names)} workloads, which deny whatever no rule names", "ALLOW")
 
 
 def _denies_strangers(policy: Policy) -> Iterator[bool]:
@@ -177,12 +175,14 @@ def _denies(policy: Policy, level: Level, found: str, kind: str) -> Finding:
     )
 
 
-def _all_closed(snapshot: Snapshot, count: int) -> Finding:
+def _closed(snapshot: Snapshot, names: list[str], *, whole: bool) -> Finding:
+    """Policies for single workloads, which together may close them all."""
+    who = f"each of its {len(names)} workloads" if whole else shortened(names)
     return Finding(
-        code="MR731-ALL-CLOSED",
-        level=Level.WARNING,
+        code="MR731-ALL-CLOSED" if whole else "MR731-CLOSED",
+        level=Level.WARNING if whole else Level.INFO,
         object=ObjectRef(kind="Namespace", name=snapshot.namespace),
-        found=f"each of its {count} workloads is selected by some ALLOW or CUSTOM policy, so all deny what no rule names",
+        found=f"an ALLOW or CUSTOM policy selects {who}: whatever no rule names is denied there",
         wanted=_WANTED_731,
         fix=f"look for callers that are not named: kubectl -n {snapshot.namespace} get authorizationpolicy -o yaml",
     )

@@ -16,7 +16,7 @@ from pytest_meshready.istio.callers import caller_findings, mesh_config
 from pytest_meshready.istio.clientmodes import ClientRules
 from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
-from pytest_meshready.istio.policy import Policies, Policy, targets
+from pytest_meshready.istio.policy import Policy, targets
 from pytest_meshready.istio.ports import PortState, port_states
 from pytest_meshready.istio.servermodes import Mode
 from pytest_meshready.istio.sidecar_faults import edit
@@ -249,7 +249,7 @@ def by_address(snapshot: Snapshot, states: Iterable[PortState], line: str) -> It
         if state.served and state.mode in (Mode.PERMISSIVE, Mode.DISABLE):
             open_ports.setdefault(state.workload.ref, {})[str(state.port)] = None
     found: dict[Policy, list[str]] = {}
-    for target in targets(snapshot, Policies(snapshot)) if open_ports else ():
+    for target in targets(snapshot) if open_ports else ():
         if target.workload.ref not in open_ports:
             continue
         for policy in dict.fromkeys(policy for effective in target.effective for policy in effective.allow):

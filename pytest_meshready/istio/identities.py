@@ -18,7 +18,7 @@ from pytest_meshready.istio.components import held_namespaces
 from pytest_meshready.istio.membership import Member, members
 from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
-from pytest_meshready.istio.policy import ANY, IDENTITIES, Action, Policies, Policy, Rule, negative, unread_policies
+from pytest_meshready.istio.policy import ANY, IDENTITIES, Action, Policies, Policy, Rule, known_policies, negative, unread_policies
 from pytest_meshready.istio.sidecar_faults import edit
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import unread_in as is_unread_in
@@ -118,7 +118,7 @@ class _Look:
             for spec in (*(pod.spec for pod in item.pods), item.template.spec)
         }
         self._domains = (snapshot.trust_domain, *(snapshot.mesh.trust_domain_aliases if snapshot.mesh else ()))
-        self.named = tuple(_every_name(Policies(snapshot), snapshot.namespace))
+        self.named = tuple(_every_name(known_policies(snapshot), snapshot.namespace))
         self.elsewhere: dict[str, None] = {}
         self.unknown: tuple[Unknown, ...] = unread_policies(snapshot)
         if self.named and snapshot.mesh is None:

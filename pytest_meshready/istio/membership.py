@@ -9,6 +9,7 @@ from pytest_meshready.cluster.objects import Pod, PodTemplate
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class
 from pytest_meshready.istio.injector import MODE, injection
+from pytest_meshready.istio.once import once
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import Workload, is_gateway, workloads
 
@@ -37,6 +38,7 @@ class Member:
         return self.workload.ref.name
 
 
+@once
 def members(snapshot: Snapshot) -> tuple[Member, ...]:
     """The workloads of the run's namespace that run, or will: gateways, and what is scaled to nothing, are left out."""
     namespace = snapshot.this_namespace()

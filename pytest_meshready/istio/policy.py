@@ -16,6 +16,7 @@ from typing import Any
 from pytest_meshready.cluster.objects import AuthorizationPolicy
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.namespaces import unread_in
+from pytest_meshready.istio.once import once
 from pytest_meshready.istio.workloads import BATCH, LabelIndex, Workload, is_gateway, workloads
 from pytest_meshready.results import ObjectRef, Unknown
 
@@ -244,8 +245,16 @@ def unread_policies(snapshot: Snapshot) -> tuple[Unknown, ...]:
     return tuple(dict.fromkeys(unknown for place in places for unknown in unread_in(snapshot, place, *READS)))
 
 
-def targets(snapshot: Snapshot, policies: Policies) -> tuple[Target, ...]:
+@once
+def known_policies(snapshot: Snapshot) -> Policies:
+    """The policies of a snapshot, arranged once for all lines that ask."""
+    return Policies(snapshot)
+
+
+@once
+def targets(snapshot: Snapshot) -> tuple[Target, ...]:
     """The workloads of the run's namespace that policies are for: Jobs serve nobody, gateways have rules of their own."""
+    policies = known_policies(snapshot)
     found = []
     for item in workloads(snapshot, snapshot.namespace):
         gone = not item.pods and (item.from_pod or item.replicas == 0)

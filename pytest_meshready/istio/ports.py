@@ -15,6 +15,7 @@ from pytest_meshready.istio.capture import ISTIO_PORTS, capture
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class
 from pytest_meshready.istio.injector import MODE, Decision, injection
 from pytest_meshready.istio.namespaces import mesh_label
+from pytest_meshready.istio.once import once
 from pytest_meshready.istio.servermodes import OBEYING, Mode, PeerPolicies, PodModes, ServerMode
 from pytest_meshready.istio.workloads import BATCH, LabelIndex, Workload, app_containers, is_gateway, workloads
 from pytest_meshready.results import Unknown
@@ -90,6 +91,7 @@ class _Cover:
 _Key = tuple[int, ServerMode, str, _Cover]
 
 
+@once
 def port_states(snapshot: Snapshot) -> Ports:
     """The states of the ports of the run's namespace; gateways are left out, their listeners obey other rules.
 

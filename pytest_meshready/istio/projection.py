@@ -18,7 +18,7 @@ from pytest_meshready.istio.dataplane import DataPlane as Plane
 from pytest_meshready.istio.injector import MODE
 from pytest_meshready.istio.quantities import amount, pod_request
 from pytest_meshready.istio.workloads import READS as WORKLOADS
-from pytest_meshready.istio.workloads import Workload, app_containers, workloads
+from pytest_meshready.istio.workloads import Workload, workloads
 
 #: The kinds that the projection reads.
 READS = (*WORKLOADS, "limitranges", "namespaces", "configmaps")
@@ -220,8 +220,3 @@ def surge_of(strategy: Strategy, replicas: int) -> int:
         return max(said, 0)
     percent = said.removesuffix("%")
     return math.ceil(replicas * int(percent) / 100) if percent.isdecimal() and len(percent) < 6 else 0
-
-
-def team_containers(workload: Workload) -> tuple[Container, ...]:
-    """The containers that the team wrote, without a container ``istio-proxy`` that only changes the proxy."""
-    return app_containers(workload.template)

@@ -17,6 +17,7 @@ from pytest_meshready.cluster import objects
 from pytest_meshready.cluster.objects import Metadata, Pod, PodTemplate
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio.dataplane import PROXY, RUN_LABEL, SETUP, TEMPLATES, DataPlane, dataplane_class
+from pytest_meshready.istio.once import once
 from pytest_meshready.results import ObjectRef
 
 #: The kinds that `workloads` reads. ReplicaSets are used where they are there (they find the owners of other controllers).
@@ -66,6 +67,7 @@ class Workload:
         return self.template.metadata.labels
 
 
+@once
 def workloads(snapshot: Snapshot, namespace: str) -> tuple[Workload, ...]:
     """The workloads of a namespace, sorted by kind and name; the run's own probe pods are none.
 

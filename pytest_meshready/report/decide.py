@@ -310,7 +310,9 @@ def _reason(case: _Case, status: Status, outcomes: Sequence[PartOutcome], used: 
     if not case.records and status is Status.NOT_VERIFIED:
         return _without_records(case)
     if status in (Status.NOT_VERIFIED, Status.TO_ATTEST):
-        return _open(outcomes), ""
+        said = _open(outcomes)
+        named = any(unknown.verb and unknown.reason in said for part in case.parts for unknown in part.unknown)
+        return said, "" if named else _rights(case)
     decisive = {Status.FAILED, Status.WARNED} if status is Status.WARNED else {status}
     said = [outcome.reason for outcome in outcomes if outcome.status in decisive and outcome.reason]
     if status is Status.ATTESTED:
@@ -326,11 +328,14 @@ def _without_records(case: _Case) -> tuple[str, str]:
         return f'no test carries mesh_item("{case.line.id}")', ""
     machine = [part for part in case.line.parts if part is not Part.ATTEST]
     base = case.unrun if case.built.intersection(machine) else NO_CHECK
+    return base, _rights(case)
+
+
+def _rights(case: _Case) -> str:
+    """The rights that the line needs and that were refused, as the end of a sentence; empty if none was."""
     rights = list(dict.fromkeys(right(unknown) for unknown in case.refused if unknown.verb))
-    if not rights:
-        return base, ""
     more = f" and {len(rights) - 3} more" if len(rights) > 3 else ""
-    return base, f"; missing rights: {', '.join(rights[:3])}{more}"
+    return f"; missing rights: {', '.join(rights[:3])}{more}" if rights else ""
 
 
 def _open(outcomes: Sequence[PartOutcome]) -> str:

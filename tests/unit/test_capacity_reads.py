@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,10 @@ from pytest_meshready.cluster import decode, live, objects
 from pytest_meshready.cluster.client import connect
 from pytest_meshready.cluster.objects_capacity import ClusterAutoscalerStatus, NodePod
 from pytest_meshready.cluster.resources import RESOURCES
-from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.cluster.snapshot import Snapshot, encode
 from pytest_meshready.cluster.snapshot import decode as read_back
-from pytest_meshready.cluster.snapshot import encode
 from pytest_meshready.waiting import Deadlines
-from tests.unit.apiserver import Api, serving, status
+from tests.unit.apiserver import Api, Reply, Request, serving, status
 
 READYZ = b"[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\n[-]informer-sync failed: reason withheld\nreadyz check failed\n"
 
@@ -113,6 +113,11 @@ def take(api: Api, folder: Path, *reads: str) -> Snapshot:
     return live.take(connect(api.kubeconfig(folder), None, deadlines), namespace="payments", reads=frozenset(reads), deadlines=deadlines)
 
 
+def refusing(path: str, code: int) -> Callable[[Request], Reply | None]:
+    """A server that answers one path with a refusal."""
+    return lambda request: status(code, "no") if request.path == path else None
+
+
 def test_pods_that_have_ended_stay_on_the_server(tmp_path: Path) -> None:
     """A cluster keeps thousands of them; they occupy no node."""
     with serving() as api:
@@ -147,8 +152,7 @@ def test_a_path_that_is_not_permitted_or_not_there(tmp_path: Path) -> None:
     """Both are unknown; a path is no kind that could be absent."""
     for code, said in ((403, "not permitted: get /readyz"), (404, "the API server does not know /readyz")):
         with serving() as api:
-            reply = status(code, "no")
-            api.trouble = lambda request, reply=reply: reply if request.path == "/readyz" else None
+            api.trouble = refusing("/readyz", code)
             (unknown,) = take(api, tmp_path, "readyz").unread("readyz")
         assert unknown.reason.startswith(said)
         assert (unknown.verb, unknown.resource) == ("get", "/readyz")
@@ -162,6 +166,6 @@ def test_the_autoscalers_configmap_is_got_by_its_name(tmp_path: Path) -> None:
         assert path in api.paths
         assert found.autoscaler_status == ()
         assert "autoscaler_status" in found.read
-        api.trouble = lambda request: status(403, "no") if request.path == path else None
+        api.trouble = refusing(path, 403)
         (unknown,) = take(api, tmp_path, "autoscaler_status").unread("autoscaler_status")
     assert (unknown.verb, unknown.resource, unknown.namespace) == ("get", "configmaps", "kube-system")

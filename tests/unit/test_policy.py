@@ -157,5 +157,5 @@ def test_odd_rules_are_no_rules(rules: str) -> None:
 def test_targets_are_what_can_be_called() -> None:
     """Deployments of the team, without Jobs and without what is scaled to nothing."""
     snapshot = shop(CHAIN, jobs=(make.job(),), statefulsets=(make.statefulset("old", replicas=0),))
-    found = {item.name: names(item.effective[0].allow) for item in targets(snapshot, Policies(snapshot))}
+    found = {item.name: names(item.effective[0].allow) for item in targets(snapshot)}
     assert found == {"frontend": ["frontend"], "orders": ["orders"], "ledger": ["ledger"], "store": []}

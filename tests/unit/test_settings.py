@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_meshready.checklist.lines import Phase
+from pytest_meshready.configuration import Risk, RolloutEntry
 from pytest_meshready.results import Severity, Status
 from pytest_meshready.settings import Deadlines, MtlsException, Settings, SettingsError, load, today
 
@@ -153,6 +154,15 @@ expires = 2027-06-30
 [[sidecar_exception]]
 workload = "node-agent"
 reason = "host network"
+
+[risks]
+payments = "low"
+orders = "high"
+
+[[rollout]]
+namespace = "payments"
+date = 2026-11-20
+approver = "Ada"
 """
 
 
@@ -168,6 +178,8 @@ def test_every_key_of_the_file(loaded: Load) -> None:
     assert settings.severities == {"12.2": Severity.MAJOR, "pay-1": Severity.BLOCKER}
     assert settings.deadlines == Deadlines(request=3.0, snapshot=30.5)
     assert settings.sidecar_exceptions == {"node-agent": "host network"}
+    assert settings.risks == {"payments": Risk.LOW, "orders": Risk.HIGH}
+    assert settings.rollout == (RolloutEntry(namespace="payments", day=date(2026, 11, 20), approver="Ada"),)
     assert settings.mtls_exceptions == (
         MtlsException(workload="metrics", port=9090, reason="scraped from outside the mesh", expires=date(2027, 6, 30)),
         MtlsException(workload="batch", port=None, reason="every port", expires=date(2027, 6, 30)),
@@ -444,6 +456,11 @@ WAIVER = '[[waiver]]\nitem = "2.2.1"\nreason = "r"\nwho = "w"\nexpires = 2027-01
         (
             '[[mtls_exception]]\nworkload = "w"\nreason = "r"\nexpires = 2027-01-01\nport = "http"',
             "meshready.toml: port in [[mtls_exception]] number 1 is 'http'; it must be the number of a container's port, 1 to 65535",
+        ),
+        ('[risks]\npayments = "big"', "meshready.toml: payments in [risks] is 'big'; choose one of low, medium, high"),
+        (
+            '[[rollout]]\nnamespace = "payments"\ndate = 2026-11-20',
+            "meshready.toml: [[rollout]] number 1 has no approver; it needs namespace, date, approver",
         ),
         (
             '[[sidecar_exception]]\nworkload = "w"',

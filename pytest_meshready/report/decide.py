@@ -310,9 +310,9 @@ def _reason(case: _Case, status: Status, outcomes: Sequence[PartOutcome], used: 
     if not case.records and status is Status.NOT_VERIFIED:
         return _without_records(case)
     if status in (Status.NOT_VERIFIED, Status.TO_ATTEST):
-        said = _open(outcomes)
-        named = any(unknown.verb and unknown.reason in said for part in case.parts for unknown in part.unknown)
-        return said, "" if named else _rights(case)
+        words = _open(outcomes)
+        named = any(unknown.verb and unknown.reason in words for part in case.parts for unknown in part.unknown)
+        return words, "" if named else _rights(case)
     decisive = {Status.FAILED, Status.WARNED} if status is Status.WARNED else {status}
     said = [outcome.reason for outcome in outcomes if outcome.status in decisive and outcome.reason]
     if status is Status.ATTESTED:

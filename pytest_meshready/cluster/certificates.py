@@ -45,13 +45,17 @@ class _Read(objects.Slim, frozen=True):
     string_data: dict[str, str | None] | None = None
 
 
+#: Built at import, because several threads decode at once (see `pytest_meshready.cluster.decode`).
+_READER = msgspec.json.Decoder(_Read)
+
+
 def root_certificates(raw: bytes | msgspec.Raw) -> RootCertificates:
     """The roots in a ConfigMap.
 
     Raises:
         msgspec.DecodeError: where it is no ConfigMap.
     """
-    read = msgspec.json.decode(raw, type=_Read)
+    read = _READER.decode(raw)
     text = (read.data or {}).get(ROOT_KEY)
     if not text:
         return RootCertificates(metadata=read.metadata, problem=f"has no key {ROOT_KEY}")
@@ -67,7 +71,7 @@ def gateway_secret(raw: bytes | msgspec.Raw) -> GatewaySecret:
     Raises:
         msgspec.DecodeError: where it is no Secret.
     """
-    read = msgspec.json.decode(raw, type=_Read)
+    read = _READER.decode(raw)
     keys = tuple(sorted({*(read.data or {}), *(read.string_data or {})} & _KNOWN))
     found: dict[str, Any] = {"metadata": read.metadata, "type": read.type or "", "keys": keys}
     try:

@@ -512,10 +512,14 @@ class _Status(msgspec.Struct):
     reason: str | None = ""
 
 
+#: Built at import, because several threads decode at once (see `pytest_meshready.cluster.decode`).
+_STATUS = msgspec.json.Decoder(_Status)
+
+
 def _told(body: bytes) -> _Status:
     """The server's own words; none where the answer is not the server's."""
     try:
-        return msgspec.json.decode(body, type=_Status)
+        return _STATUS.decode(body)
     except msgspec.MsgspecError:
         return _Status()
 

@@ -26,7 +26,7 @@ from pytest_meshready.cluster.autoscaler import parse_status
 from pytest_meshready.cluster.meshconfig import clean_probers, clean_proxy_config
 from pytest_meshready.cluster.objects_certificates import GatewaySecret, RootCertificates
 from pytest_meshready.cluster.resources import Resource
-from pytest_meshready.cluster.snapshot import Unreadable
+from pytest_meshready.cluster.snapshot import Unreadable, decoder
 
 _T = TypeVar("_T")
 
@@ -168,10 +168,23 @@ _was_on = True
 _pause_lock = threading.Lock()
 
 
+#: Held while a decoder is built. msgspec publishes what it knows of a struct before it knows all of it: a decoder that is built
+#: meanwhile in another thread keeps the half and crashes the process (seen here with 0.22: a segmentation fault in one of
+#: twenty-five runs).
+_building = threading.Lock()
+
+
 @functools.cache
 def _decoder(kind: type[objects.Slim]) -> msgspec.json.Decoder[_List[Any]]:
     listed: Any = _List  # one type per kind, made at run time
-    return msgspec.json.Decoder(listed[kind])
+    with _building:
+        return msgspec.json.Decoder(listed[kind])
+
+
+def prepare() -> None:
+    """Build what decodes every kind, before several threads decode: the snapshot's type holds them all."""
+    with _building:
+        decoder()
 
 
 def _one_by_one(data: bytes, row: Resource) -> Page:

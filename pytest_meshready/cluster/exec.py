@@ -50,6 +50,10 @@ class _Status(msgspec.Struct):
     message: str = ""
 
 
+#: Built at import, because several threads decode at once (see `pytest_meshready.cluster.decode`).
+_STATUS = msgspec.json.Decoder(_Status)
+
+
 def open_exec(cluster: Cluster, namespace: str, pod: str, *, container: str, command: Sequence[str], deadline: Deadline) -> Exec:
     """Start a command in a container of a running pod.
 
@@ -177,7 +181,7 @@ class Exec:
 def _ended(data: bytes) -> str:
     """How the command ended, from the message on the error channel."""
     try:
-        status = msgspec.json.decode(data, type=_Status)
+        status = _STATUS.decode(data)
     except msgspec.MsgspecError:
         return "the command ended"
     said = " ".join(status.message.split()).replace("Internal error occurred: ", "")  # each server on the way adds it once more

@@ -133,7 +133,7 @@ def clean_proxy_config(text: str) -> str:
 def clean_probers(text: str) -> str:
     """The variable ``ISTIO_KUBE_APP_PROBERS`` less the headers and commands of the probes; empty where it cannot be read."""
     try:
-        return msgspec.json.encode(msgspec.json.decode(text, type=dict[str, _Prober])).decode()
+        return msgspec.json.encode(_PROBERS.decode(text)).decode()
     except msgspec.MsgspecError:
         return ""
 
@@ -143,6 +143,10 @@ class _Prober(objects.Slim, frozen=True):
     tcp_socket: objects.PortAction | None = None
     grpc: objects.PortAction | None = None
     timeout_seconds: int = 0
+
+
+#: Built at import, because several threads decode at once (see `pytest_meshready.cluster.decode`).
+_PROBERS = msgspec.json.Decoder(dict[str, _Prober])
 
 
 def proxy_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class Reader:
 
     def read(self, asks: Sequence[Ask]) -> list[Result]:
         """The results in the order of the asks; never later than shortly after the deadline."""
+        decode.prepare()
         todo: queue.SimpleQueue[tuple[int, Ask]] = queue.SimpleQueue()
         done: queue.SimpleQueue[tuple[int, Result | Exception]] = queue.SimpleQueue()
         over = threading.Event()

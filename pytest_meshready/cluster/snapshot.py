@@ -347,7 +347,8 @@ def _placed(finding: Finding, known: Mapping[tuple[str, str, str], list[Place]])
 
 
 @functools.cache
-def _decoder() -> msgspec.json.Decoder[Snapshot]:
+def decoder() -> msgspec.json.Decoder[Snapshot]:
+    """Decodes snapshots; building it takes a moment, so it is built once."""
     return msgspec.json.Decoder(Snapshot)
 
 
@@ -366,7 +367,7 @@ def decode(data: bytes) -> Snapshot:
         schema = msgspec.json.decode(data, type=_Header).schema
         if schema != SCHEMA:
             raise SnapshotError(f"it has schema {schema}, this version of pytest-meshready reads schema {SCHEMA}: record it again")
-        return _decoder().decode(data)
+        return decoder().decode(data)
     except msgspec.DecodeError as error:
         raise SnapshotError(f"it is not a snapshot that --mesh-save-snapshot wrote ({error})") from error
 

@@ -214,6 +214,10 @@ def patience(asks: Sequence[Ask]) -> float:
     return math.ceil(len(asks) / CONCURRENT) * max((ask.longest for ask in asks), default=0.0)
 
 
+#: Built at import, not by the first of several conversations at once (see `pytest_meshready.cluster.decode`).
+_LINES, _ANSWERS = msgspec.json.Decoder(_Line), msgspec.json.Decoder(Answer)
+
+
 def encode(ask: Ask) -> bytes:
     """An ask as one line for the agent, with its end; a client certificate goes with it, for the agent cannot make one."""
     if ask.client_cert is ClientCertificate.NONE:
@@ -224,13 +228,13 @@ def encode(ask: Ask) -> bytes:
 def decode(line: bytes) -> Message | None:
     """A line of the agent; None for one that is not the agent's (an image may print what it likes before)."""
     try:
-        kind = msgspec.json.decode(line, type=_Line)
+        kind = _LINES.decode(line)
         if kind.hello is not None:
             return kind.hello
         if kind.done is not None:
             return Done(done=kind.done)
         if kind.trouble is not None:
             return Trouble(trouble=kind.trouble)
-        return msgspec.json.decode(line, type=Answer)
+        return _ANSWERS.decode(line)
     except msgspec.MsgspecError:
         return None

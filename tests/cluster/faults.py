@@ -27,6 +27,7 @@ class Fault:
     run: str = ""
     also: dict[str, str] = field(default_factory=dict)
     config: str = ""
+    recorded: bool = True
 
     @property
     def namespace(self) -> str:

@@ -26,6 +26,9 @@ GOOD, BEARABLE = 0.001, 0.01
 #: Calls below which a share says nothing.
 AT_LEAST = 20
 
+#: A share means little where fewer calls than this failed: one in ninety is what a single restart costs.
+SEVERAL = 5
+
 #: Seconds that new configuration may take to reach the proxies: good, and still bearable (checks.md 4.2.2).
 CONVERGENCE_GOOD, CONVERGENCE_BEARABLE = 5.0, 15.0
 
@@ -219,7 +222,7 @@ def failures(
 ) -> Judgement:
     """Line 7.1.2, measured: hardly any call of the namespace's Services fails between the proxies.
 
-    Errors: more than 1 % of the calls of a Service. Warnings: more than 0.1 %. ``MR712-FAILED-CALLS``.
+    Errors: more than 1 % of the calls of a Service, and at least five. Warnings: more than 0.1 %. ``MR712-FAILED-CALLS``.
 
     Args:
         namespace: of the Services.
@@ -267,7 +270,7 @@ def _failing(namespace: str, service: str, flags: Mapping[str, float], calls: fl
     worst = max(flags, key=lambda flag: flags[flag])
     return Finding(
         code="MR712-FAILED-CALLS",
-        level=Level.ERROR if share > BEARABLE else Level.WARNING,
+        level=Level.ERROR if share > BEARABLE and round(count) >= SEVERAL else Level.WARNING,
         object=ObjectRef(kind="Service", namespace=namespace, name=service),
         found=f"about {count:.0f} of {calls:.0f} calls in {window} failed between proxies ({share:.1%}, most with response flag {worst})",
         wanted="at most 0.1 %",

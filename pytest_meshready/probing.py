@@ -234,9 +234,9 @@ def want(folder: Path) -> None:
     (folder / _WANTED).touch()
 
 
-def outcome(folder: Path, seconds: float) -> Outcome:
-    """What came of the guests; waits for the owner at most so long."""
-    found = _await(folder / _READY, Ready | Trouble, seconds)
+def outcome(folder: Path, seconds: float, waiting: Callable[[float], None]) -> Outcome:
+    """What came of the guests; waits for the owner at most so long, and tells ``waiting`` how many seconds already."""
+    found = _await(folder / _READY, Ready | Trouble, seconds, waiting)
     return (
         found
         if isinstance(found, Ready | Trouble)
@@ -244,9 +244,9 @@ def outcome(folder: Path, seconds: float) -> Outcome:
     )
 
 
-def seen(folder: Path, seconds: float) -> Seen:
-    """What the probes saw; waits for the owner at most so long."""
-    found = _await(folder / _SEEN, Seen, seconds)
+def seen(folder: Path, seconds: float, waiting: Callable[[float], None]) -> Seen:
+    """What the probes saw; waits for the owner at most so long, and tells ``waiting`` how many seconds already."""
+    found = _await(folder / _SEEN, Seen, seconds, waiting)
     return found if isinstance(found, Seen) else Seen(trouble=f"the probes had no answer within {seconds:g} s")
 
 
@@ -257,6 +257,12 @@ def _write(path: Path, value: Outcome | Seen) -> None:
         partial.replace(path)
 
 
-def _await(path: Path, type_: Any, seconds: float) -> Any:  # noqa: ANN401 - a union is no type for mypy
-    until(lambda: True if path.exists() else None, every=_LOOK, deadline=Deadline(seconds))
+def _await(path: Path, type_: Any, seconds: float, waiting: Callable[[float], None]) -> Any:  # noqa: ANN401 - a union is no type for mypy
+    deadline = Deadline(seconds)
+
+    def look() -> bool | None:
+        waiting(seconds - deadline.left)
+        return True if path.exists() else None
+
+    until(look, every=_LOOK, deadline=deadline)
     return msgspec.json.decode(path.read_bytes(), type=type_) if path.exists() else None

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from pytest_meshready.observing import Measured, Seen
     from pytest_meshready.probing import Probes
 
+#: Seconds of silence before the terminal says what is being waited for, and between two such lines.
+PATIENCE = 4.0
+
 #: The HTTP status of a right that is missing.
 FORBIDDEN = 403
 
@@ -71,6 +74,7 @@ class Run:
         self.is_worker = bool(given)
         self.id: str = given.get("id") or uuid.uuid4().hex[:8]
         self.folder = Path(given["folder"]) if given else Path(tempfile.mkdtemp(prefix="meshready-"))
+        self._said = 0.0
         self._phase: PhaseChoice | None = None
         if given.get("phase"):
             self._phase = PhaseChoice(phase=Phase(given["phase"]), source=given["source"], because=given["because"])
@@ -193,13 +197,25 @@ class Run:
         from pytest_meshready.probes.pod import Run as PodRun
 
         probing.want(self.folder)
-        outcome = probing.outcome(self.folder, self.patience)
+        outcome = probing.outcome(self.folder, self.patience, self.waiting)
         return probing.Probes(self.cluster(), outcome, PodRun(id=self.id, namespace=self.settings.namespace))
 
     @property
     def patience(self) -> float:
         """Seconds to wait for the owner's probes: for the Lease, for the pods, and for the answers."""
         return 2 * self.settings.deadlines.snapshot + 60.0
+
+    def waiting(self, seconds: float) -> None:
+        """Say every few seconds that the probes are being waited for, past pytest's capture; a worker has no terminal."""
+        due = self._said + PATIENCE
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        if seconds < due or self.is_worker or terminal is None or capture is None:
+            return
+        self._said = seconds
+        with capture.global_and_fixture_disabled():
+            terminal.ensure_newline()
+            terminal.write_line(f"meshready: waiting for the probe pods and what they see ({seconds:.0f} s)")
 
     # --- under xdist ---
 
@@ -277,7 +293,7 @@ class Wire:
         from pytest_meshready import probing
 
         probing.want(self._run.folder)
-        return probing.seen(self._run.folder, self._run.patience)
+        return probing.seen(self._run.folder, self._run.patience, self._run.waiting)
 
     @functools.cached_property
     def _observed(self) -> Observed:

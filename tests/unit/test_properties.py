@@ -397,6 +397,7 @@ REFINING: Mapping[str, frozenset[str]] = {
     "4.1.3": frozenset({"namespaces", "configmaps"}),  # the webhooks decide
     "4.2.1": frozenset({"peerauthentications", "services"}),  # for the live part
     "5.2.1": frozenset({"virtualservices", "gateways", "httproutes", "k8sgateways"}),  # the way in, for the live part
+    **dict.fromkeys(("6.2.1", "6.2.2", "6.2.3"), frozenset({"sidecars"})),  # they only narrow who sees a route
     "7.2.3": frozenset({"destinationrules", "configmaps"}),  # the server's side decides
     "8.1.1": frozenset({"pods", "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs", "namespaces", "secrets"})
     | {"mutatingwebhookconfigurations"},  # what serves a Gateway matters only where two are at one port

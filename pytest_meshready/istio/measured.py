@@ -222,7 +222,8 @@ def failures(
 ) -> Judgement:
     """Line 7.1.2, measured: hardly any call of the namespace's Services fails between the proxies.
 
-    Errors: more than 1 % of the calls of a Service, and at least five. Warnings: more than 0.1 %. ``MR712-FAILED-CALLS``.
+    Errors: more than 1 % of the calls of a Service, and at least five. Warnings: more than 0.1 %, or fewer than five calls that
+    are more than 2 %. ``MR712-FAILED-CALLS``.
 
     Args:
         namespace: of the Services.
@@ -270,12 +271,19 @@ def _failing(namespace: str, service: str, flags: Mapping[str, float], calls: fl
     worst = max(flags, key=lambda flag: flags[flag])
     return Finding(
         code="MR712-FAILED-CALLS",
-        level=Level.ERROR if share > BEARABLE and round(count) >= SEVERAL else Level.WARNING,
+        level=_level(share, round(count)),
         object=ObjectRef(kind="Service", namespace=namespace, name=service),
         found=f"about {count:.0f} of {calls:.0f} calls in {window} failed between proxies ({share:.1%}, most with response flag {worst})",
         wanted="at most 0.1 %",
         fix=f"see which endpoints its callers have: kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={service}",
     )
+
+
+def _level(share: float, count: int) -> Level:
+    """How bad a share of failed calls is; a call or two, as a restart costs, is shown and no more, unless calls are few as well."""
+    if count < SEVERAL:
+        return Level.WARNING if share > 2 * BEARABLE else Level.INFO
+    return Level.ERROR if share > BEARABLE else Level.WARNING
 
 
 def _rejected(samples: Iterable[Sample], window: str) -> list[Finding]:

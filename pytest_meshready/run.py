@@ -121,11 +121,11 @@ class Run:
 
     @property
     def why_not_live(self) -> str:
-        """Why this run asks no wire; empty if it may."""
+        """Why this run asks no wire, as a clause; empty if it may."""
         settings = self.settings
         if settings.snapshot or settings.manifests:
-            return "wire not asked: there is no cluster in this run"
-        return "wire not asked: this run is read-only" if settings.read_only else ""
+            return "there is no cluster in this run"
+        return "this run is read-only" if settings.read_only else ""
 
     def live_lines(self) -> tuple[str, ...]:
         """The selected lines of this phase that a shipped check decides live."""

@@ -17,6 +17,7 @@ from pytest_meshready.checklist import catalogue
 from pytest_meshready.checklist.lines import Line
 from pytest_meshready.checklist.shipped import shipped_tests
 from pytest_meshready.cluster import permissions
+from pytest_meshready.cluster.client import PAGE
 from pytest_meshready.cluster.kubeconfig import ClusterError
 from pytest_meshready.probes import rights as guest_rights
 from pytest_meshready.results import Part
@@ -105,7 +106,7 @@ def _plan(settings: Settings, lines: list[Line], rights: tuple[permissions.Right
         )
     else:
         rows += [*_row("created", "nothing"), *_row("sent", "nothing")]
-    rows += [*_row("disturbed", "nothing"), *_row("rights", "these are used, each list in pages of 500, and no others:")]
+    rows += [*_row("disturbed", "nothing"), *_row("rights", f"these are used, each list in pages of {PAGE}, and no others:")]
     rows += [f"    {right}" for right in rights]
     rows += ["  The rights for exactly this, as YAML: add --mesh-rbac=-", ""]
     return "\n".join(rows)

@@ -182,15 +182,15 @@ def test_nobody_listening(tmp_path: Path) -> None:
 
 
 def test_a_list_comes_in_pages(api: Api, cluster: Cluster) -> None:
-    """Five hundred objects to a request, and every object once."""
-    api.lists[PODS] = pods(1201)
+    """Two thousand objects to a request, and every object once."""
+    api.lists[PODS] = pods(4201)
     kept, answer = cluster.pages(PODS, names)
-    assert [len(page) for page in kept] == [500, 500, 201]
-    assert [name for names_ in kept for name in names_] == [f"pod-{number}" for number in range(1201)]
+    assert [len(page) for page in kept] == [2000, 2000, 201]
+    assert [name for names_ in kept for name in names_] == [f"pod-{number}" for number in range(4201)]
     assert [request.query for request in api.requests] == [
-        {"limit": "500"},
-        {"limit": "500", "continue": "500"},
-        {"limit": "500", "continue": "1000"},
+        {"limit": "2000"},
+        {"limit": "2000", "continue": "2000"},
+        {"limit": "2000", "continue": "4000"},
     ]
     assert answer.date == TAKEN
 

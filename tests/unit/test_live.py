@@ -160,10 +160,10 @@ def test_a_run_reads_exactly_what_its_rights_allow(api: Api, folder: Path, reads
 
 
 def test_ten_thousand_objects_in_pages(api: Api, folder: Path) -> None:
-    """One list is as many requests as it has pages of 500."""
+    """One list is as many requests as it has pages of 2000."""
     path = "/api/v1/namespaces/payments/pods"
-    api.lists[path] = [named(f"pod-{number:04}", "payments") for number in range(1001)]
-    assert len(take(api, folder, frozenset({"pods"})).pods) == 1001
+    api.lists[path] = [named(f"pod-{number:04}", "payments") for number in range(4001)]
+    assert len(take(api, folder, frozenset({"pods"})).pods) == 4001
     assert api.paths.count(path) == 3
 
 

@@ -7,6 +7,7 @@ to type next. Nothing heavy is imported here: no client library, no pytest.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -226,7 +227,7 @@ class _Options:
     def path(self, key: str) -> Path | None:
         """The file of an option, with ``~`` and relative to where pytest was started; None if it was not given."""
         text = self.text(key)
-        return None if text is None else self._dir / Path(text).expanduser()
+        return None if text is None else Path(os.path.normpath(self._dir / Path(text).expanduser()))
 
     def raw(self, key: str) -> str | None:
         """The text of an option that may be given without a value; None if it was not given."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import enum
 import math
+import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -40,6 +41,12 @@ _SECRET = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,
 
 #: The host of a dependency: a DNS name, perhaps with a wildcard before it, or an address.
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([-A-Za-z0-9_.]{0,251}[A-Za-z0-9_])?\.?|[0-9A-Fa-f:]{2,39}")
+
+#: The address of a backend, the name of a header, a variable of the environment in its value, and the path of a request.
+_URL = re.compile(r"https?://[^\s/]+(/\S*)?")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PATH = re.compile(r"/[\x21-\x7e]{0,1000}")
 
 #: What a waiver can lift; the other statuses hold nothing against a line.
 _WAIVABLE = (Status.FAILED, Status.NOT_VERIFIED, Status.TO_ATTEST, Status.WARNED)
@@ -79,6 +86,18 @@ class Dependency:
     port: int = 0
     protocol: str = ""
     owner: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """Where a team's own Prometheus or tracing backend answers, for one that is not found in the mesh or demands credentials.
+
+    ``headers`` go with every request; they are never shown, because one of them may be a token. ``ca`` is a file of authorities.
+    """
+
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=nothing, repr=False)
+    ca: str = ""
 
 
 class Risk(enum.StrEnum):
@@ -122,6 +141,10 @@ class Configuration:
     external_rate_limit: str = ""
     risks: Mapping[str, Risk] = field(default_factory=nothing)
     rollout: tuple[RolloutEntry, ...] | None = None
+    prometheus: Backend = field(default_factory=Backend)
+    tracing: Backend = field(default_factory=Backend)
+    paths: Mapping[str, str] = field(default_factory=nothing)
+    entry_path: str = ""
 
 
 def load(path: Path | None, *, rootdir: Path, shown: str | None = None) -> Configuration:
@@ -187,6 +210,10 @@ def parse(data: Mapping[str, Any], name: str) -> Configuration:
         external_rate_limit=top.text("external_rate_limit") or "",
         risks=MappingProxyType(_risks(top.table("risks"))),
         rollout=top.tables("rollout", _rollout_entry) if top.has("rollout") else None,
+        prometheus=_backend(top.table("prometheus")),
+        tracing=_backend(top.table("tracing")),
+        paths=MappingProxyType(_paths(top.table("paths"))),
+        entry_path=_path(top, "entry_path") if top.has("entry_path") else "",
     )
     top.close()
     return config
@@ -442,6 +469,61 @@ def _risks(table: _Table) -> dict[str, Risk]:
 def _rollout_entry(table: _Table) -> RolloutEntry:
     table.need("namespace", "date", "approver")
     return RolloutEntry(namespace=table.said("namespace"), day=table.day("date"), approver=table.said("approver"))
+
+
+def _backend(table: _Table) -> Backend:
+    """The address of a backend, with the headers that it demands; variables of the environment stand in them as ``${NAME}``."""
+    if not table.data:
+        return Backend()
+    table.need("url")
+    url = table.said("url")
+    if not _URL.fullmatch(url):
+        raise table.error("url", "an address such as https://prometheus.example.com, with http or https")
+    headers = table.data["headers"] if table.has("headers") else {}
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise SettingsError(
+            f"{table.file}: headers in {table.place} is not a table of texts; "  # the values may be tokens, so none is quoted
+            'write headers = { Authorization = "Bearer ${TOKEN}" }'
+        )
+    backend = Backend(url=url, headers=MappingProxyType(_from_environment(table, headers)), ca=table.text("ca") or "")
+    if backend.ca and not Path(backend.ca).is_file():
+        raise table.error("ca", "a file of certificates in PEM, and there is no such file")
+    table.close()
+    return backend
+
+
+def _from_environment(table: _Table, headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers with the environment's variables put in; a repository is no place for a token."""
+
+    def variable(found: re.Match[str]) -> str:
+        value = os.environ.get(found[1], "")
+        if not value:
+            raise SettingsError(
+                f"{table.file}: headers in {table.place} name the environment variable {found[1]}, which is not set; export {found[1]}=..."
+            )
+        return value
+
+    made = {name: _VARIABLE.sub(variable, text) for name, text in headers.items()}
+    strange = next(
+        (name for name, text in made.items() if not _HEADER.fullmatch(name) or not text.isprintable() or not text.isascii()), None
+    )
+    if strange is not None:
+        raise SettingsError(f"{table.file}: the header {strange!r} in {table.place} cannot be sent: it is not one line of ASCII text")
+    return made
+
+
+def _paths(table: _Table) -> dict[str, str]:
+    """The path to ask for, by the name of a Service or a workload."""
+    found = {name: _path(table, name) for name in table.data}
+    table.close()
+    return found
+
+
+def _path(table: _Table, key: str) -> str:
+    path = table.text(key) or ""
+    if not _PATH.fullmatch(path):
+        raise table.error(key, "a path such as /healthz, which is safe to ask for with GET")
+    return path
 
 
 def _names(table: _Table, key: str, shape: re.Pattern[str], example: str) -> tuple[str, ...]:

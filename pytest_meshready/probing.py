@@ -7,25 +7,26 @@ to the same pods through `Probes`. Where nobody needs a probe, none is made.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-import msgspec
-
+from pytest_meshready import handover
 from pytest_meshready.cluster import writes
 from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.cluster.writes import AUTHORIZATION_POLICY, SERVICE, Kind
+from pytest_meshready.measuring import Measuring
 from pytest_meshready.observing import INSIDE, OUTSIDE, Questions, Seen
 from pytest_meshready.probes import pod
 from pytest_meshready.probes.guests import Guest, Guests, Left, Outcome, Ready, Reason, Trouble
 from pytest_meshready.probes.messages import Answer, Ask
-from pytest_meshready.probes.rights import exec_rights
+from pytest_meshready.probes.rights import exec_rights, rights_in
 from pytest_meshready.probes.session import JobSession, ProbeError, Prober, Session
-from pytest_meshready.waiting import Deadline, until
+from pytest_meshready.waiting import Deadline
 
 if TYPE_CHECKING:
     from pytest_meshready.settings import Settings
@@ -35,8 +36,14 @@ ELSEWHERE = "elsewhere"
 
 _WANTED, _READY, _SEEN = "probes-wanted", "probes.json", "wire.json"
 
-#: Seconds between two looks for a file of another process of the run.
+#: Seconds between two looks whether a test wants probes.
 _LOOK = 0.1
+
+#: What a call from pod to pod takes besides the pods: a Service, and a policy where the namespace denies by default.
+INTRODUCING = (SERVICE, AUTHORIZATION_POLICY)
+
+#: The lines that ask who called, and those that compare how pods start.
+INTRODUCED, STARTED = frozenset({"7.1.1", "7.2.1", "7.3.2", "11.1.1"}), frozenset({"4.2.2"})
 
 
 def account_role(account: str) -> str:
@@ -44,10 +51,32 @@ def account_role(account: str) -> str:
     return f"as-{account}"
 
 
-def may_exec(cluster: Cluster, settings: Settings, snapshot: Snapshot) -> bool:
-    """Whether probes can be talked to; otherwise they answer as Jobs. No answer is taken for yes: what happens decides."""
-    asked = exec_rights(namespaces(settings), snapshot.kubernetes_version or "1.34")
-    return all(allowed is not False for allowed in writes.reviews(cluster, asked).values())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What this run may do besides making pods.
+
+    ``exec``: whether probes can be talked to; otherwise they answer as Jobs. ``refused``: why it may not make a Service of its
+    own, as a sentence; then the evidence of a call from pod to pod is missing, and nothing else.
+    """
+
+    exec: bool
+    refused: str = ""
+
+
+def allowed(cluster: Cluster, settings: Settings, snapshot: Snapshot, lines: frozenset[str]) -> Allowed:
+    """Ask for the rights that a run can do without, in one go. No answer is taken for yes: what happens decides."""
+    home = settings.namespace
+    to_exec = exec_rights(namespaces(settings), snapshot.kubernetes_version or "1.34")
+    own = {kind.plural for kind in INTRODUCING}
+    to_introduce = [right for right in rights_in([(kind, home) for kind in INTRODUCING], home=home) if right.resource in own]
+    wanted = bool(lines & INTRODUCED)
+    answers = writes.reviews(cluster, (*to_exec, *(to_introduce if wanted else ())))
+    missing = [right for right in to_introduce if answers.get(right) is False]
+    refused = f"no call from pod to pod was made, because a right is missing: {missing[0]}" if missing else ""
+    return Allowed(
+        exec=all(answers[right] is not False for right in to_exec),
+        refused=refused if wanted else "no line of this run asks who called",
+    )
 
 
 def namespaces(settings: Settings) -> tuple[str, ...]:
@@ -55,8 +84,8 @@ def namespaces(settings: Settings) -> tuple[str, ...]:
     return (settings.namespace, *((settings.probe_namespace,) if settings.probe_namespace else ()))
 
 
-def guests_of(cluster: Cluster, run_id: str, settings: Settings, *, jobs: bool) -> Guests:
-    """Everything that a run puts into the cluster, not yet made; ``jobs`` where probes have to answer as Jobs."""
+def guests_of(cluster: Cluster, run_id: str, settings: Settings, *, kinds: Sequence[Kind] = ()) -> Guests:
+    """Everything that a run puts into the cluster, not yet made; ``kinds`` are those of which it may make more later."""
     home = pod.Run(id=run_id, namespace=settings.namespace, image=settings.probe_image)
     probe = functools.partial(pod.probe, home)
     visitors = [
@@ -78,7 +107,7 @@ def guests_of(cluster: Cluster, run_id: str, settings: Settings, *, jobs: bool) 
         settings.namespace,
         pods=visitors,
         objects=objects,
-        kinds=(writes.JOB,) if jobs else (),
+        kinds=kinds,
         patience=settings.deadlines.snapshot,
         lease_patience=settings.deadlines.snapshot / 2,
         keep=settings.keep,
@@ -88,7 +117,19 @@ def guests_of(cluster: Cluster, run_id: str, settings: Settings, *, jobs: bool) 
 class Probing:
     """The owner's part: makes the guests when somebody wants them, asks, writes down, and clears up."""
 
-    def __init__(self, cluster: Cluster, run_id: str, settings: Settings, snapshot: Snapshot, folder: Path) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        run_id: str,
+        settings: Settings,
+        snapshot: Snapshot,
+        folder: Path,
+        *,
+        measuring: Measuring,
+        lines: frozenset[str],
+    ) -> None:
+        self._measuring = measuring
+        self._lines = lines
         self._guests: Guests | None = None
         self._outcome: Outcome | None = None
         self._settings = settings
@@ -128,28 +169,39 @@ class Probing:
             if self._stopped.wait(_LOOK):
                 return
         try:
-            jobs = not may_exec(self._cluster, self._settings, self._snapshot)
+            may = allowed(self._cluster, self._settings, self._snapshot, self._lines)
+            kinds = (*(() if may.exec else (writes.JOB,)), *(() if may.refused else INTRODUCING))
             with self._lock:
                 if self._stopped.is_set():
                     return
-                self._guests = guests_of(self._cluster, self._run.id, self._settings, jobs=jobs)
+                self._guests = guests_of(self._cluster, self._run.id, self._settings, kinds=kinds)
             outcome = self._outcome = self._guests.wait()
-            _write(self._folder / _READY, outcome)
-            seen = Seen(trouble=outcome.sentence) if isinstance(outcome, Trouble) else self._ask(outcome)
+            handover.write(self._folder / _READY, outcome)
+            seen = Seen(trouble=outcome.sentence) if isinstance(outcome, Trouble) else self._ask(outcome, may.refused)
             if lost := self._guests.lost:
                 seen = Seen(trouble=lost.sentence)
         except Exception as error:  # noqa: BLE001 - whatever it is, the checks must hear of it and not wait for ever
             trouble = Trouble(reason=Reason.NOT_READY, sentence=f"the probes broke: {error!r}")
-            _write(self._folder / _READY, trouble)
+            handover.write(self._folder / _READY, trouble)
             seen = Seen(trouble=trouble.sentence)
-        _write(self._folder / _SEEN, seen)
+        handover.write(self._folder / _SEEN, seen)
 
-    def _ask(self, ready: Ready) -> Seen:
+    def _ask(self, ready: Ready, refused: str) -> Seen:
         """Every question of the live lines, from the probes and from the mesh's own backends at the same time."""
         probers = Probes(self._cluster, ready, self._run, create=self._create)
         try:
-            send = functools.partial(_ask_one, probers)
-            return Questions(send=send, cluster=self._cluster, snapshot=self._snapshot, stopped=self._stopped).ask(ready.pods)
+            return Questions(
+                send=functools.partial(_ask_one, probers),
+                create=self._create,
+                cluster=self._cluster,
+                snapshot=self._snapshot,
+                settings=self._settings,
+                run=self._run,
+                measuring=self._measuring,
+                stopped=self._stopped,
+                refused=refused,
+                starting=bool(self._lines & STARTED),
+            ).ask(ready.pods)
         finally:
             probers.close()
 
@@ -236,7 +288,7 @@ def want(folder: Path) -> None:
 
 def outcome(folder: Path, seconds: float, waiting: Callable[[float], None]) -> Outcome:
     """What came of the guests; waits for the owner at most so long, and tells ``waiting`` how many seconds already."""
-    found = _await(folder / _READY, Ready | Trouble, seconds, waiting)
+    found = handover.read(folder / _READY, cast("type[Outcome]", Outcome), seconds, waiting)
     return (
         found
         if isinstance(found, Ready | Trouble)
@@ -246,23 +298,5 @@ def outcome(folder: Path, seconds: float, waiting: Callable[[float], None]) -> O
 
 def seen(folder: Path, seconds: float, waiting: Callable[[float], None]) -> Seen:
     """What the probes saw; waits for the owner at most so long, and tells ``waiting`` how many seconds already."""
-    found = _await(folder / _SEEN, Seen, seconds, waiting)
-    return found if isinstance(found, Seen) else Seen(trouble=f"the probes had no answer within {seconds:g} s")
-
-
-def _write(path: Path, value: Outcome | Seen) -> None:
-    partial = path.with_suffix(".part")
-    with contextlib.suppress(FileNotFoundError):  # the run has ended and its folder is gone
-        partial.write_bytes(msgspec.json.encode(value))
-        partial.replace(path)
-
-
-def _await(path: Path, type_: Any, seconds: float, waiting: Callable[[float], None]) -> Any:  # noqa: ANN401 - a union is no type for mypy
-    deadline = Deadline(seconds)
-
-    def look() -> bool | None:
-        waiting(seconds - deadline.left)
-        return True if path.exists() else None
-
-    until(look, every=_LOOK, deadline=deadline)
-    return msgspec.json.decode(path.read_bytes(), type=type_) if path.exists() else None
+    found = handover.read(folder / _SEEN, Seen, seconds, waiting)
+    return found if found is not None else Seen(trouble=f"the probes had no answer within {seconds:g} s")

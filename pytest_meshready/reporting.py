@@ -20,14 +20,16 @@ import pytest
 from pytest_meshready import rollout, sources
 from pytest_meshready.collection import ITEM_MARK, Collection, line_ids
 from pytest_meshready.interrupts import Interrupts
+from pytest_meshready.measuring import Measuring
 from pytest_meshready.probes.guests import Left
 from pytest_meshready.probing import Probing
 from pytest_meshready.report.facts import RunFacts
-from pytest_meshready.results import CheckRecord, Finding, Status
+from pytest_meshready.results import CheckRecord, Finding, Part, Status
 from pytest_meshready.run import WORKER_KEY, Run
 from pytest_meshready.settings import Settings
 
 if TYPE_CHECKING:
+    from pytest_meshready.cluster.snapshot import Snapshot
     from pytest_meshready.report.model import Readiness
 
 #: What is said where paths left the checklist out.
@@ -82,6 +84,7 @@ class Owner:
         self._problem = ""
         self._collect_only = False
         self._looked = False
+        self._measuring: Measuring | None = None
         self._probing: Probing | None = None
         self._left: Left | None = None
         self._interrupts = Interrupts()
@@ -96,12 +99,21 @@ class Owner:
             return
         snapshot = self._run.snapshot()
         self._looked = True
-        if self._run.looks_live:
-            self._interrupts.install()
-            self._probing = Probing(self._run.cluster(), self._run.id, self._run.settings, snapshot, self._run.folder)
-            self._probing.start(wanted=self._run.checklist and bool(self._run.live_lines()))
+        if self._run.measures:
+            self._look_further(snapshot)
         if _has_workers(session.config):
             sources.share(snapshot, self._run.folder)
+
+    def _look_further(self, snapshot: Snapshot) -> None:
+        """Ask Prometheus, and send probes where this run may; both in the background, while the static checks run."""
+        run = self._run
+        measuring = self._measuring = Measuring(run.cluster(), snapshot, run.settings.prometheus, run.folder)
+        measuring.start(wanted=run.checklist and bool(run.lines_with(Part.METRICS)))
+        if run.looks_live:
+            self._interrupts.install()
+            lines = frozenset(run.lines_with(Part.LIVE)) if run.checklist else frozenset[str]()
+            self._probing = Probing(run.cluster(), run.id, run.settings, snapshot, run.folder, measuring=measuring, lines=lines)
+            self._probing.start(wanted=bool(lines))
 
     def pytest_report_header(self) -> list[str]:
         """Which cluster, which namespace, which phase and who decided it; then what of the checklist runs."""
@@ -187,6 +199,8 @@ class Owner:
 
     def clear_up(self) -> None:
         """Remove everything of this run from the cluster, and look what is left."""
+        if self._measuring is not None:
+            self._measuring.stop()
         if self._probing is not None:
             self._left = self._probing.finish()
 

@@ -124,7 +124,8 @@ class Finding:
 class Unknown:
     """Something that could not be known, and why: a refused list, a missing object, an answer that made no sense.
 
-    ``verb``, ``resource`` and ``namespace`` are given where a right was missing, so that the report can name the right.
+    ``verb`` and ``resource`` are given where a right was missing, so that the report can name the right; ``namespace`` is where
+    it matters, empty for everywhere.
     ``resource`` is plural with its group, as RBAC writes it: ``peerauthentications.security.istio.io``.
     """
 
@@ -184,8 +185,20 @@ class Judgement:
             more = f" (and {len(chosen) - 1} more)" if len(chosen) > 1 else ""
             return f"{chosen[0].object}: {chosen[0].found}{more}"
         if status is Status.NOT_VERIFIED:
-            return "; ".join(dict.fromkeys(u.reason for u in self.unknown)) or "there was nothing to look at"
+            return one_sentence(u.reason for u in self.unknown) or "there was nothing to look at"
         return self.not_applicable or self.summary
+
+
+def one_sentence(reasons: Iterable[str]) -> str:
+    """Several reasons as one sentence, each once; those that begin alike (``manifests only: ...``) share their beginning.
+
+    What follows a shared beginning is sorted, so that two lines with the same causes have the same sentence.
+    """
+    found: dict[str, list[str]] = {}
+    for reason in dict.fromkeys(filter(None, reasons)):
+        beginning, colon, rest = reason.partition(": ")
+        found.setdefault(beginning + colon, []).append(rest)
+    return "; ".join(beginning + ", ".join(sorted(rests)) for beginning, rests in found.items())
 
 
 def together(*judgements: Judgement, summary: str = "") -> Judgement:
@@ -199,6 +212,12 @@ def together(*judgements: Judgement, summary: str = "") -> Judgement:
         not_applicable="" if applying else "; ".join(judgement.not_applicable for judgement in judgements),
         evidence=tuple(evidence for judgement in judgements for evidence in judgement.evidence),
     )
+
+
+def joined(*judgements: Judgement | None) -> Judgement | None:
+    """`together` for evidence that a run may not be able to ask for; None where it asked for none of it."""
+    asked = [judgement for judgement in judgements if judgement is not None]
+    return together(*asked) if asked else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pytest_meshready.cluster.client import Cluster
     from pytest_meshready.cluster.snapshot import Refusal, Snapshot
     from pytest_meshready.istio.wire import Observed
-    from pytest_meshready.observing import Measured, Seen
+    from pytest_meshready.measuring import Measured
+    from pytest_meshready.observing import Seen
     from pytest_meshready.probing import Probes
 
 #: Seconds of silence before the terminal says what is being waited for, and between two such lines.
@@ -102,6 +103,7 @@ class Run:
             records,
             phase=self.phase.phase,
             read_only=self.settings.read_only,
+            offline=bool(self.settings.snapshot or self.settings.manifests),
             waivers=self.settings.waivers,
             today=settings_module.today(),
             built=self.built.get(line),
@@ -127,10 +129,15 @@ class Run:
             return "there is no cluster in this run"
         return "this run is read-only" if settings.read_only else ""
 
-    def live_lines(self) -> tuple[str, ...]:
-        """The selected lines of this phase that a shipped check decides live."""
+    @property
+    def measures(self) -> bool:
+        """Whether there is a mesh whose Prometheus can be asked; that sends nothing to its workloads."""
+        return not (self.settings.snapshot or self.settings.manifests)
+
+    def lines_with(self, part: Part) -> tuple[str, ...]:
+        """The selected lines of this phase of which a shipped check decides this part."""
         due = [line for line in self.lines.values() if line.id in self.selected and line.due(self.phase.phase)]
-        return tuple(line.id for line in due if Part.LIVE in self.built.get(line.id, frozenset()))
+        return tuple(line.id for line in due if part in self.built.get(line.id, frozenset()))
 
     # --- what was seen ---
 
@@ -279,13 +286,39 @@ class Wire:
         return self.judge_traces(rule, strays=self.seen.traced.strays, calls=self.seen.traced.calls)
 
     def judge_metrics(self, rule: Callable[[Snapshot, Measured], Judgement]) -> Judgement | None:
-        """What a rule says of what Prometheus had counted before this run sent anything."""
+        """What a rule says of what Prometheus had counted before this run sent anything; read-only runs ask it as well."""
+        if not self._run.measures:
+            return None
+        measured = self._measured
+        return Judgement(unknown=measured.unknown) if measured.unknown else rule(self._run.snapshot(), measured)
+
+    def judge_identity(self, *, line: str, required: bool = True) -> Judgement | None:
+        """What the server's proxy said of the caller, in a call from one pod of this run to another.
+
+        Args:
+            line: the beginning of the codes, ``MR711``.
+            required: whether the line is not verified without it; else it can only worsen the line.
+        """
         if not self._run.looks_live:
             return None
-        measured = self.seen.measured
-        if measured.unknown or self.seen.trouble:
-            return Judgement(unknown=measured.unknown or (Unknown(reason=self.seen.trouble),))
-        return rule(self._run.snapshot(), measured)
+        from pytest_meshready.istio import forwarded
+
+        seen, met = self.seen, self.seen.introduced
+        if "inside" not in seen.pods or met.trouble:
+            reason = seen.trouble or met.trouble or "no probe pod could be made in the mesh"
+            found = Judgement(unknown=(Unknown(reason=reason),))
+        else:
+            found = forwarded.introduced(self._run.snapshot(), seen.pods["inside"].manifest, met.answer, line=line)
+        return found if required else replace(found, unknown=())
+
+    def judge_starts(self, rule: Callable[..., Judgement]) -> Judgement | None:
+        """What a rule says of pods that were started with and without a proxy: ``rule(meshed, plain, namespace=...)``."""
+        if not self._run.looks_live:
+            return None
+        starts = self.seen.starts
+        found = rule(starts.meshed, starts.plain, namespace=self._run.settings.namespace)
+        trouble = starts.trouble or self.seen.trouble
+        return Judgement(unknown=(Unknown(reason=trouble),), evidence=found.evidence) if trouble else found
 
     @functools.cached_property
     def seen(self) -> Seen:
@@ -296,12 +329,18 @@ class Wire:
         return probing.seen(self._run.folder, self._run.patience, self._run.waiting)
 
     @functools.cached_property
+    def _measured(self) -> Measured:
+        from pytest_meshready import measuring
+
+        return measuring.seen(self._run.folder, self._run.patience, self._run.waiting)
+
+    @functools.cached_property
     def _observed(self) -> Observed:
         from pytest_meshready.istio import wire
         from pytest_meshready.istio.targets import targets
 
         snapshot = self._run.snapshot()
-        return wire.observe(snapshot, targets(snapshot), {answer.id: answer for answer in self.seen.answers})
+        return wire.observe(snapshot, targets(snapshot, self._run.settings.paths), {answer.id: answer for answer in self.seen.answers})
 
     def _troubled(self, judgement: Judgement) -> Judgement:
         if not self.seen.trouble:

@@ -15,9 +15,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
-from pytest_meshready import configuration
+from pytest_meshready import configuration, versionsfile
 from pytest_meshready.checklist.lines import Line, Phase
-from pytest_meshready.configuration import Configuration, Dependency, MtlsException, Risk, RolloutEntry, SettingsError
+from pytest_meshready.configuration import Backend, Configuration, Dependency, MtlsException, Risk, RolloutEntry, SettingsError
+from pytest_meshready.istio.releases import PACKAGED, Table
 from pytest_meshready.report.waivers import Waiver
 from pytest_meshready.results import Severity
 from pytest_meshready.waiting import Deadlines
@@ -71,6 +72,7 @@ class Settings:
         sweep: remove what runs that are over left behind: of all (empty) or of the run of this id; None to run the checklist.
         go_live: whether this is the final approval.
         report: the folder for the report's files.
+        releases: what is known of Istio's releases: the package's table, with the rows of ``--mesh-versions-file``.
         config_name: the file that was read, as a person calls it; empty if there is none.
         contexts: patterns of contexts that are allowed; empty for any.
         drill_contexts: patterns of contexts in which drills are allowed; empty for none.
@@ -88,6 +90,10 @@ class Settings:
         external_rate_limit: where requests are limited before they reach the cluster, in the team's words; empty if nowhere.
         risks: how the team rates the risk of its namespaces.
         rollout: the log of namespaces that joined the mesh; None if the team keeps none here.
+        prometheus: where the team's own Prometheus answers; by default it is found in the mesh.
+        tracing: the same of its tracing backend.
+        paths: the path that is asked for, by the name of a Service or a workload; by default that of its readiness probe.
+        entry_path: the path of requests that are traced from the gateway on; by default one that its routes lead here.
     """
 
     namespace: str = ""
@@ -111,6 +117,7 @@ class Settings:
     sweep: str | None = None
     go_live: bool = False
     report: Path | None = None
+    releases: Table = PACKAGED
     config_name: str = ""
     contexts: tuple[str, ...] = ()
     drill_contexts: tuple[str, ...] = ()
@@ -128,6 +135,10 @@ class Settings:
     external_rate_limit: str = ""
     risks: Mapping[str, Risk] = field(default_factory=configuration.nothing)
     rollout: tuple[RolloutEntry, ...] | None = None
+    prometheus: Backend = field(default_factory=Backend)
+    tracing: Backend = field(default_factory=Backend)
+    paths: Mapping[str, str] = field(default_factory=configuration.nothing)
+    entry_path: str = ""
 
 
 def today() -> date:
@@ -174,6 +185,7 @@ def load(options: Mapping[str, object], *, rootdir: Path, invocation_dir: Path) 
         sweep=_sweep(given),
         go_live=given.flag("mesh_go_live"),
         report=_report(given),
+        releases=versionsfile.load(given.path("mesh_versions_file"), shown=given.text("mesh_versions_file") or "", today=today()),
         config_name=config.name,
         contexts=config.contexts,
         drill_contexts=config.drill_contexts,
@@ -191,6 +203,10 @@ def load(options: Mapping[str, object], *, rootdir: Path, invocation_dir: Path) 
         external_rate_limit=config.external_rate_limit,
         risks=config.risks,
         rollout=config.rollout,
+        prometheus=config.prometheus,
+        tracing=config.tracing,
+        paths=config.paths,
+        entry_path=config.entry_path,
     )
 
 

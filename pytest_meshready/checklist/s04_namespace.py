@@ -6,8 +6,9 @@ import pytest
 
 from pytest_meshready.checks import Check
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import expansion, injection, newborn, sidecars
-from pytest_meshready.results import together
+from pytest_meshready.istio import expansion, injection, measured, newborn, sidecars, startorder
+from pytest_meshready.measuring import Measured
+from pytest_meshready.results import Judgement, ObjectRef, joined
 from pytest_meshready.run import Wire
 from pytest_meshready.settings import Settings
 
@@ -43,5 +44,20 @@ class TestInjectionValidation:
         made_now, running = mesh_wire.judge_pods(newborn.injected, line="MR421"), mesh_wire.judge(newborn.proxies_ready)
         mesh_check(
             static=sidecars.exactly_one_sidecar(mesh_snapshot, allowed=frozenset(mesh_settings.sidecar_exceptions)),
-            live=together(made_now, running) if made_now and running else None,
+            live=joined(made_now, running),
         )
+
+    @pytest.mark.mesh_item("4.2.2")
+    def test_no_startup_delays(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_wire: Wire) -> None:
+        """No pod startup delays."""
+        mesh_check(
+            static=startorder.started_after_proxy(mesh_snapshot),
+            live=mesh_wire.judge_starts(newborn.startup),
+            metrics=mesh_wire.judge_metrics(_convergence),
+        )
+
+
+def _convergence(snapshot: Snapshot, seen: Measured) -> Judgement:
+    plane = snapshot.control_plane
+    istiod = ObjectRef(kind="Deployment", namespace=snapshot.istio_namespace, name=plane.service if plane and plane.service else "istiod")
+    return measured.convergence(seen.convergence, istiod)

@@ -9,8 +9,8 @@ import pytest
 from pytest_meshready.checks import Check
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import authorization, compatibility, identities, legacy, measured, mtls, reach, wire_lines
-from pytest_meshready.observing import Measured
-from pytest_meshready.results import Judgement
+from pytest_meshready.measuring import Measured
+from pytest_meshready.results import Judgement, joined
 from pytest_meshready.run import Wire
 from pytest_meshready.settings import Settings
 
@@ -21,7 +21,8 @@ class TestPermissiveMtls:
     @pytest.mark.mesh_item("7.1.1")
     def test_permissive_mode(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_wire: Wire) -> None:
         """Mutual TLS enabled in PERMISSIVE mode."""
-        mesh_check(static=mtls.permissive(mesh_snapshot), live=mesh_wire.judge(wire_lines.permissive))
+        ports, caller = mesh_wire.judge(wire_lines.permissive), mesh_wire.judge_identity(line="MR711")
+        mesh_check(static=mtls.permissive(mesh_snapshot), live=joined(ports, caller))
 
     @pytest.mark.mesh_item("7.1.2")
     def test_no_communication_failures(self, mesh_check: Check, mesh_wire: Wire) -> None:
@@ -37,7 +38,10 @@ class TestStrictMtls:
         """All services verified compatible."""
         mesh_check(
             static=compatibility.services_compatible(mesh_snapshot, mesh_settings.sidecar_exceptions),
-            live=mesh_wire.judge(wire_lines.compatible, mesh_settings.mtls_exceptions),
+            live=joined(
+                mesh_wire.judge(wire_lines.compatible, mesh_settings.mtls_exceptions),
+                mesh_wire.judge_identity(line="MR721", required=False),
+            ),
             metrics=mesh_wire.judge_metrics(_plaintext_callers("MR721")),
         )
 
@@ -68,9 +72,12 @@ class TestAuthorizationPolicies:
         mesh_check(static=authorization.default_deny_absent(mesh_snapshot))
 
     @pytest.mark.mesh_item("7.3.2")
-    def test_service_identities(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
+    def test_service_identities(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_wire: Wire) -> None:
         """Service identities validated."""
-        mesh_check(static=identities.identities_validated(mesh_snapshot))
+        mesh_check(
+            static=identities.identities_validated(mesh_snapshot),
+            live=joined(mesh_wire.judge(wire_lines.identified), mesh_wire.judge_identity(line="MR732")),
+        )
 
 
 def _failed_calls(snapshot: Snapshot, seen: Measured) -> Judgement:

@@ -7,6 +7,7 @@ import pytest
 from pytest_meshready.checks import Check
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import alerts, authorization, certificates, mtls, skew, upgrades, wire_lines
+from pytest_meshready.results import joined
 from pytest_meshready.run import Wire
 from pytest_meshready.settings import Settings
 
@@ -20,7 +21,10 @@ class TestSecurity:
         exceptions = mesh_settings.mtls_exceptions
         mesh_check(
             static=mtls.strict_everywhere(mesh_snapshot, exceptions),
-            live=mesh_wire.judge(wire_lines.strict_everywhere, exceptions),
+            live=joined(
+                mesh_wire.judge(wire_lines.strict_everywhere, exceptions),
+                mesh_wire.judge_identity(line="MR1111", required=False),
+            ),
         )
 
     @pytest.mark.mesh_item("11.1.2")
@@ -43,9 +47,9 @@ class TestOperations:
         mesh_check(static=alerts.alerts_configured(mesh_snapshot))
 
     @pytest.mark.mesh_item("11.2.3")
-    def test_upgrade_strategy(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:
+    def test_upgrade_strategy(self, mesh_check: Check, mesh_snapshot: Snapshot, mesh_settings: Settings) -> None:
         """Upgrade strategy defined."""
-        mesh_check(static=upgrades.upgrade_strategy(mesh_snapshot))
+        mesh_check(static=upgrades.upgrade_strategy(mesh_snapshot, table=mesh_settings.releases))
 
     @pytest.mark.mesh_item("11.2.4")
     def test_versions_tracked(self, mesh_check: Check, mesh_snapshot: Snapshot) -> None:

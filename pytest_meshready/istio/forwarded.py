@@ -6,8 +6,17 @@ it cannot be forged over plaintext. The run's own echo, in a pod with a sidecar,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import msgspec
 
+from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.istio.clientmodes import ClientRules
+from pytest_meshready.istio.dataplane import DataPlane, dataplane_class
+from pytest_meshready.istio.newborn import NotAPodError, as_pod
+from pytest_meshready.istio.policy import known_policies
 from pytest_meshready.istio.wire import said
 from pytest_meshready.probes.certificates import SpiffeId, forwarded_clients
 from pytest_meshready.probes.messages import Answer
@@ -17,8 +26,58 @@ _HEADER = "x-forwarded-client-cert"
 _OK = 200
 
 
+#: The port of the run's own Service.
+ECHO_PORT = 8080
+
+_PROXIED = frozenset({DataPlane.NATIVE, DataPlane.CLASSIC})
+
+
 class _Echo(msgspec.Struct):
     headers: tuple[tuple[str, str], ...]
+
+
+def needs_policy(snapshot: Snapshot, labels: Mapping[str, str]) -> bool:
+    """Whether pods with these labels take no request unless a policy allows it, because another ALLOW policy selects them."""
+    return bool(known_policies(snapshot).of(labels, snapshot.namespace).allow)
+
+
+def introduced(snapshot: Snapshot, manifest: Mapping[str, Any], answer: Answer | None, *, line: str = "MR711") -> Judgement:
+    """Lines 7.1.1, 7.2.1, 7.3.2 and 11.1.1, live: what `client_identity` says of a pod that called its own Service.
+
+    Args:
+        snapshot: for the trust domain.
+        manifest: the pod, as the API server has it.
+        answer: what its echo answered.
+        line: the beginning of the codes.
+    """
+    try:
+        pod = as_pod(manifest)
+    except NotAPodError as error:
+        return Judgement(unknown=(Unknown(reason=f"the pod of this run could not be understood: {error}"),))
+    plane = dataplane_class(pod)
+    if plane not in _PROXIED:
+        why = "its node's ztunnel adds no header" if plane is DataPlane.AMBIENT else "it has no proxy"
+        return Judgement(unknown=(Unknown(reason=f"no proxy of pod {pod.metadata.name} tells who calls it: {why}"),))
+    own = SpiffeId(
+        trust_domain=snapshot.trust_domain, namespace=pod.metadata.namespace, service_account=pod.spec.service_account_name or "default"
+    )
+    judgement = client_identity(snapshot.namespace, answer, client=own, server=own, line=line)
+    return replace(judgement, findings=tuple(_explained(snapshot, pod.metadata.name, finding) for finding in judgement.findings))
+
+
+def _explained(snapshot: Snapshot, service: str, finding: Finding) -> Finding:
+    """The finding about the DestinationRule that makes callers of the run's own Service leave mutual TLS, where there is one."""
+    modes = ClientRules(snapshot).modes(service, snapshot.namespace, ECHO_PORT, snapshot.namespace)
+    cause = next((mode for mode in modes if mode.by is not None and mode.mode not in ("", "ISTIO_MUTUAL")), None)
+    if cause is None or cause.by is None:
+        return finding
+    rule = cause.by
+    return replace(
+        finding,
+        object=rule,
+        found=f"it makes callers use TLS mode {cause.mode}: a call between two pods with a proxy arrived without the caller's identity",
+        fix=f"take the mode out, so that mutual TLS is automatic: kubectl -n {rule.namespace} edit destinationrule {rule.name}",
+    )
 
 
 def client_identity(namespace: str, answer: Answer | None, *, client: SpiffeId, server: SpiffeId, line: str = "MR711") -> Judgement:

@@ -21,6 +21,7 @@ from pytest_meshready.istio.injector import MODE, injection
 from pytest_meshready.istio.moments import moment
 from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import mesh_label, unread_namespace
+from pytest_meshready.istio.startorder import restarted_early
 from pytest_meshready.istio.wire import Observed, ready_id, said
 from pytest_meshready.istio.workloads import is_ready
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
@@ -32,7 +33,6 @@ GOOD, BEARABLE = 5.0, 15.0
 AT_LEAST = 3
 
 _OK = 200
-_EARLY = 60.0
 
 
 class NotAPodError(ValueError):
@@ -104,6 +104,8 @@ def proxies_ready(observed: Observed) -> Judgement:
     ``MR421-PROXY-NOT-READY``.
     """
     asked = {target.pod: target for target in observed.targets.targets if target.proxied}
+    if not asked and observed.targets.targets and all(target.state.ambient for target in observed.targets.targets):
+        return Judgement(not_applicable="the pods are ambient and have no proxy of their own that could be asked")
     wrong: dict[ObjectRef, list[str]] = {}
     silent: dict[str, list[str]] = {}
     for pod, target in asked.items():
@@ -128,7 +130,7 @@ def proxies_ready(observed: Observed) -> Judgement:
 def startup(
     meshed: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]], *, namespace: str, at_least: int = AT_LEAST
 ) -> Judgement:
-    """Line 4.2.2, drill: what a proxy adds to the time from scheduled to ready, by the median of several pods.
+    """Line 4.2.2, live: what a proxy adds to the time from scheduled to ready, by the median of several pods.
 
     Errors: more than 15 s; an application container that ended and was started again within a minute, before its proxy was
     ready. Warnings: more than 5 s. ``MR422-...``.
@@ -143,6 +145,10 @@ def startup(
         with_proxy, without = ([as_pod(item) for item in items] for items in (meshed, plain))
     except NotAPodError as error:
         return Judgement(unknown=(Unknown(reason=f"a pod of this run could not be understood: {error}"),))
+    bare = [pod.metadata.name for pod in with_proxy if not proxies(pod) and dataplane_class(pod) is not DataPlane.AMBIENT]
+    if bare:
+        reason = f"{shortened(bare)} got no proxy, so there is nothing to compare (lines 4.1.2 and 4.2.1 say why)"
+        return Judgement(unknown=(Unknown(reason=reason),))
     slow = [start for pod in with_proxy if (start := start_of(pod))]
     fast = [start for pod in without if (start := start_of(pod))]
     evidence = (_times("with a proxy", slow), _times("without a proxy", fast))
@@ -150,7 +156,7 @@ def startup(
         reason = f"only {len(slow)} pods with and {len(fast)} without a proxy became ready, and {at_least} of each are needed"
         return Judgement(unknown=(Unknown(reason=reason),), evidence=evidence)
     added = statistics.median(item.seconds for item in slow) - statistics.median(item.seconds for item in fast)
-    findings = [_failed_first(pod) for pod in with_proxy if _restarted_early(pod)]
+    findings = [_failed_first(pod) for pod in with_proxy if restarted_early(pod)]
     if added > GOOD:
         findings.append(_delayed(namespace, added))
     return Judgement(
@@ -287,17 +293,6 @@ def _delayed(namespace: str, added: float) -> Finding:
         wanted=f"at most {GOOD:.0f} s",
         fix="see what proxies wait for: istioctl proxy-status",
     )
-
-
-def _restarted_early(pod: Pod) -> bool:
-    """Whether an application container failed at first and was started again within a minute of its pod's start."""
-    begun, names = moment(pod.status.start_time), {container.name for container in proxies(pod)}
-    for status in pod.status.container_statuses:
-        ended = status.last_state.terminated
-        finished = moment(ended.finished_at) if ended else None
-        if status.name not in names and status.restart_count and begun and finished and (finished - begun).total_seconds() <= _EARLY:
-            return True
-    return False
 
 
 def _failed_first(pod: Pod) -> Finding:

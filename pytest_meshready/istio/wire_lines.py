@@ -72,6 +72,21 @@ def legacy(observed: Observed) -> Judgement:
     return report.judgement(f"a caller outside the mesh got what is declared from {report.count}; {left} of them take plaintext")
 
 
+def identified(observed: Observed) -> Judgement:
+    """Line 7.3.2, live: every port shows in its handshake the service account of the pod that it belongs to.
+
+    Errors: another identity, a chain that does not hold, or one that is not valid now. ``MR732-IDENTITY``. A port that shows
+    none is not verified: why it shows none is for lines 7.2.1 and 11.1.1 to say.
+    """
+    report = _Report(observed, "MR732")
+    report.identities()
+    silent = [
+        Unknown(reason=f"{group[0].target.workload}: {_ports(group)} shows no identity: {group[0].why}")
+        for group in report.groups(lambda item: item.wire is Wire.PLAINTEXT and not item.shown)
+    ]
+    return report.judgement(f"{report.count} show the service account of their pod", *silent)
+
+
 def strict(observed: Observed) -> Judgement:
     """Line 7.2.3, live: every port for which a policy asks STRICT refuses plaintext, beside an answered handshake.
 
@@ -151,9 +166,8 @@ class _Report:
         for state in self._observed.targets.bare:
             if only(Seen(target=_absent(state), wire=Wire.UNDECIDED, why="")):
                 self._unknown.append(Unknown(reason=f"port {state.port} of {state.workload.ref}: no pod is ready, so nothing was asked"))
-        ambient = {item.workload: None for item in self._observed.targets.targets if item.state.ambient}
-        for ref in ambient:
-            self._unknown.append(Unknown(reason=f"{ref}: its node's ztunnel does not answer handshakes on the pod's own ports"))
+        if names := dict.fromkeys(item.workload.name for item in self._observed.targets.targets if item.state.ambient):
+            self._unknown.append(Unknown(reason=_through_ztunnel(shortened(names))))
 
     @property
     def count(self) -> str:
@@ -258,6 +272,15 @@ class _Report:
         matching = [item for item in self._exceptions if item.workload == name and item.port in (None, target.port)]
         lasting = [item for item in matching if self._today is None or item.expires >= self._today]
         return max(lasting, key=lambda item: item.expires, default=None)
+
+
+def _through_ztunnel(names: str) -> str:
+    """Why ambient workloads are not asked, and what would tell instead."""
+    return (
+        f"{names} {'are' if ',' in names or ' and ' in names else 'is'} ambient: mutual TLS is spoken between the nodes' ztunnels on port "
+        "15008, not on the pods' own ports, so a handshake with those tells nothing; istioctl ztunnel-config workloads shows HBONE "
+        'where it is spoken, and so does istio_tcp_connections_opened_total with connection_security_policy="mutual_tls"'
+    )
 
 
 def _absent(state: PortState) -> Target:

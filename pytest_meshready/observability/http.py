@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from pytest_meshready.cluster.client import Answer, ReadError
+from pytest_meshready.cluster.answers import Answer, ReadError
 from pytest_meshready.cluster.objects import Service
 from pytest_meshready.results import Unknown
 from pytest_meshready.waiting import Deadline

@@ -120,7 +120,7 @@ class Prometheus:
         return _seconds(found.group(1)) if found else None
 
 
-def connect(cluster: Getter, snapshot: Snapshot, *, url: str = "", headers: Mapping[str, str] | None = None) -> Prometheus:
+def connect(cluster: Getter, snapshot: Snapshot, *, url: str = "", headers: Mapping[str, str] | None = None, ca: str = "") -> Prometheus:
     """The mesh's Prometheus: at the address that the team gave, else found among the Services that were read.
 
     Args:
@@ -128,12 +128,13 @@ def connect(cluster: Getter, snapshot: Snapshot, *, url: str = "", headers: Mapp
         snapshot: for its Services.
         url: its address, from ``meshready.toml``.
         headers: sent to that address with every request.
+        ca: a file of authorities for that address; empty for those of this machine.
 
     Raises:
         UnavailableError: with one sentence, where none was found or none answers.
     """
     if url:
-        return _opened(Address(url=url, headers=headers or {}))
+        return _opened(Address(url=url, headers=headers or {}, ca=ca))
     places = (snapshot.istio_namespace, snapshot.root_namespace, snapshot.namespace)
     found = candidates(cluster, snapshot.services, WANTED, places)
     return first_that_answers(found, WANTED, _opened)

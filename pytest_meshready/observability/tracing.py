@@ -72,7 +72,7 @@ class Settled:
     stable: bool
 
 
-def connect(cluster: Getter, snapshot: Snapshot, *, url: str = "", headers: Mapping[str, str] | None = None) -> Tracing:
+def connect(cluster: Getter, snapshot: Snapshot, *, url: str = "", headers: Mapping[str, str] | None = None, ca: str = "") -> Tracing:
     """The mesh's tracing backend: at the address that the team gave, else found among the Services that were read.
 
     Args:
@@ -80,12 +80,13 @@ def connect(cluster: Getter, snapshot: Snapshot, *, url: str = "", headers: Mapp
         snapshot: for its Services.
         url: its address, from ``meshready.toml``.
         headers: sent to that address with every request.
+        ca: a file of authorities for that address; empty for those of this machine.
 
     Raises:
         UnavailableError: with one sentence, where none was found or none answers as Jaeger or Zipkin.
     """
     if url:
-        return dialect(Address(url=url, headers=headers or {}))
+        return dialect(Address(url=url, headers=headers or {}, ca=ca))
     places = (snapshot.istio_namespace, snapshot.root_namespace, snapshot.namespace)
     return first_that_answers(candidates(cluster, snapshot.services, WANTED, places), WANTED, dialect)
 

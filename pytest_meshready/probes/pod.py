@@ -150,7 +150,16 @@ def service_account(run: Run) -> Manifest:
     return {**manifest, "imagePullSecrets": [{"name": name} for name in run.pull_secrets]} if run.pull_secrets else manifest
 
 
-def probe(run: Run, role: str, *, injection: Injection, account: str = "", revision: str = "", stats: Sequence[str] = ()) -> Manifest:
+def probe(
+    run: Run,
+    role: str,
+    *,
+    injection: Injection,
+    account: str = "",
+    revision: str = "",
+    stats: Sequence[str] = (),
+    node: str = "",
+) -> Manifest:
     """A probe pod: it waits for a conversation with its agent, and answers GET on `ECHO_PORT` with the request.
 
     Args:
@@ -161,11 +170,13 @@ def probe(run: Run, role: str, *, injection: Injection, account: str = "", revis
         revision: the revision of the control plane (``istio.io/rev``), where the namespace does not name one.
         stats: beginnings of names of Envoy's statistics to keep besides the usual ones: ``cluster.outbound|8080``. Many cost
             memory in the proxy, for every cluster that it knows.
+        node: the node that it must run on; empty for any.
     """
     pod = _owned(run, "v1", "Pod", f"{run.name}-{role}")
     metadata = _metadata(run, role, injection, revision, stats)
     pod["metadata"] = {**pod["metadata"], **metadata}
-    return {**pod, "spec": _spec(run, account, command="host", extra={})}
+    spec = _spec(run, account, command="host", extra={})
+    return {**pod, "spec": {**spec, "affinity": _on(node)} if node else spec}
 
 
 def job(
@@ -252,6 +263,12 @@ def _metadata(run: Run, role: str, injection: Injection, revision: str, stats: S
     if stats:
         annotations["sidecar.istio.io/statsInclusionPrefixes"] = ",".join(stats)
     return {"labels": labels, "annotations": annotations}
+
+
+def _on(node: str) -> Manifest:
+    """Only this node, by way of the scheduler: ``nodeName`` would pass it by, and the moment of scheduling would be missing."""
+    only = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [only]}}}
 
 
 def _spec(run: Run, account: str, *, command: str, extra: Mapping[str, str]) -> Manifest:

@@ -12,6 +12,7 @@ from tests.plugin.conftest import SHIPPED, Mesh, items
 TEAM_TEST = "def test_ours(): pass\n"
 BUDGETS = "meshready/s02_resources.py::TestKubernetesBaseline::test_pod_disruption_budgets"
 ONE_SIDECAR = "meshready/s04_namespace.py::TestInjectionValidation::test_exactly_one_sidecar"
+INJECTION = [line for line in SHIPPED if "TestInjectionValidation" in line]
 
 
 def test_ids_are_fixed_and_follow_the_teams_own(mesh: Mesh) -> None:
@@ -76,7 +77,7 @@ def test_checklist_beside_explicit_paths(mesh: Mesh) -> None:
     ("argument", "expected"),
     [
         (ONE_SIDECAR, [ONE_SIDECAR]),
-        ("meshready/s04_namespace.py::TestInjectionValidation", [ONE_SIDECAR]),
+        ("meshready/s04_namespace.py::TestInjectionValidation", INJECTION),
         ("meshready/s02_resources.py", [line for line in SHIPPED if "s02" in line]),
         ("meshready", list(SHIPPED)),
     ],
@@ -102,7 +103,7 @@ def test_a_folder_of_the_teams_with_our_name_wins(mesh: Mesh) -> None:
         (("-m", "not mesh_item"), []),
         (("--deselect", ONE_SIDECAR), [line for line in SHIPPED if line != ONE_SIDECAR]),
         (("--mesh-items=4.2.1",), [ONE_SIDECAR]),
-        (("--mesh-items=4.2",), [line for line in SHIPPED if "TestInjectionValidation" in line]),
+        (("--mesh-items=4.2",), INJECTION),
         (("--mesh-items=2.2.1,4.2.1",), [BUDGETS, ONE_SIDECAR]),
     ],
 )
@@ -149,8 +150,8 @@ def test_import_modes(mesh: Mesh, mode: str) -> None:
             pass
         """
     )
-    expected = ["test_ours.py::TestInjectionValidation::test_exactly_one_sidecar", *(line for line in SHIPPED if line != ONE_SIDECAR)]
-    assert mesh.collected(f"--import-mode={mode}") == expected
+    ours = [f"test_ours.py{line.removeprefix('meshready/s04_namespace.py')}" for line in INJECTION]
+    assert mesh.collected(f"--import-mode={mode}") == [*ours, *(line for line in SHIPPED if line not in INJECTION)]
 
 
 def test_from_a_folder_below(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

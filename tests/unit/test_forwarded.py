@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import msgspec
 import pytest
 
-from pytest_meshready.istio.forwarded import client_identity
+from pytest_meshready.cluster import objects as o
+from pytest_meshready.istio.forwarded import client_identity, introduced, needs_policy
 from pytest_meshready.probes.certificates import SpiffeId
 from pytest_meshready.probes.messages import Answer, Outcome
 from pytest_meshready.results import Judgement, Status
+from tests.unit import builders as make
 
 CLIENT = SpiffeId("cluster.local", "payments", "meshready-1")
 SERVER = SpiffeId("cluster.local", "payments", "meshready-1")
@@ -58,3 +62,58 @@ def test_no_answer_is_not_verified() -> None:
     assert judged(None).status is Status.NOT_VERIFIED
     assert judged({}, status=403).status is Status.NOT_VERIFIED
     assert client_identity("payments", None, client=CLIENT, server=SERVER).status is Status.NOT_VERIFIED
+
+
+# --- a pod of the run ---------------------------------------------------------------------------------------------------
+
+
+def answered(account: str) -> Answer:
+    """The echo's answer to a caller of this account, which is the server's as well."""
+    own = SpiffeId("cluster.local", "payments", account)
+    body = json.dumps({"path": "/", "headers": list(xfcc(own, own).items()), "from": "10.244.2.9"})
+    return Answer(id="introduce", outcome=Outcome.ANSWERED, status=200, body=body)
+
+
+def test_pod_that_calls_its_own_service() -> None:
+    """Caller and server are the run's own account."""
+    pod = msgspec.to_builtins(make.meshed_pod(service_account_name="meshready-1"))
+    assert introduced(make.snapshot(), pod, answered("meshready-1")).status is Status.PASSED
+    assert [item.code for item in introduced(make.snapshot(), pod, answered("default"), line="MR732").findings] == ["MR732-OTHER-IDENTITY"]
+
+
+def test_rule_that_switches_mutual_tls_off_is_named() -> None:
+    """The finding is about the DestinationRule that reaches the run's own Service too."""
+    pod = msgspec.to_builtins(make.meshed_pod("meshready-1-inside", service_account_name="meshready-1"))
+    rule = make.destinationrule("everybody", host="*.payments.svc.cluster.local", tls="DISABLE")
+    body = json.dumps({"path": "/", "headers": [], "from": "10.244.2.9"})
+    answer = Answer(id="introduce", outcome=Outcome.ANSWERED, status=200, body=body)
+    (finding,) = introduced(make.snapshot(destinationrules=(rule,)), pod, answer).findings
+    assert (finding.code, str(finding.object)) == ("MR711-NO-IDENTITY", "payments/DestinationRule/everybody")
+    assert "TLS mode DISABLE" in finding.found
+
+
+def test_pod_without_a_sidecar_reports_nobody() -> None:
+    """Neither a naked pod nor an ambient one has a proxy that adds the header; each says why."""
+    naked = introduced(make.snapshot(), msgspec.to_builtins(make.pod()), answered("default"))
+    ambient_pod = make.pod(annotations={"ambient.istio.io/redirection": "enabled"})
+    ambient = introduced(make.snapshot(), msgspec.to_builtins(ambient_pod), answered("default"))
+    assert [item.status for item in (naked, ambient)] == [Status.NOT_VERIFIED, Status.NOT_VERIFIED]
+    assert "it has no proxy" in naked.unknown[0].reason
+    assert "ztunnel" in ambient.unknown[0].reason
+
+
+@pytest.mark.parametrize(
+    ("spec", "needed"),
+    [
+        ({}, True),  # spec: {} allows nothing
+        ({"selector": {"matchLabels": {"app": "orders"}}, "rules": [{}]}, False),  # the team's own pods alone
+        ({"action": "DENY", "rules": [{"to": [{"operation": {"ports": ["9999"]}}]}]}, False),
+        ({"rules": [{"from": [{"source": {"namespaces": ["payments"]}}]}]}, True),
+    ],
+)
+def test_when_a_policy_of_our_own_is_needed(spec: dict[str, Any], needed: bool) -> None:
+    """Where an ALLOW policy selects every pod of the namespace, ours takes no request without one of its own."""
+    policy = {"metadata": {"name": "deny", "namespace": "payments"}, "spec": spec}
+    labels = {"app.kubernetes.io/name": "meshready-probe", "meshready.io/run": "1"}
+    snapshot = make.snapshot(authorizationpolicies=(msgspec.convert(policy, o.AuthorizationPolicy),))
+    assert needs_policy(snapshot, labels) is needed

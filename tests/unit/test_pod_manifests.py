@@ -195,6 +195,15 @@ def test_service_selects_one_role() -> None:
     assert pod.ECHO_PORT == agent_module.ECHO_PORT
 
 
+def test_pod_of_one_node_is_scheduled_there() -> None:
+    """By affinity, not by nodeName, which would leave the scheduler and the moment of scheduling out."""
+    spec = pod.probe(RUN, "start-1", injection=Injection.AS_NAMESPACE, node="node-1")["spec"]
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}]}
+    assert "nodeName" not in spec
+    assert "affinity" not in pod.probe(RUN, "inside", injection=Injection.AS_NAMESPACE)["spec"]
+
+
 def test_job_brings_its_asks() -> None:
     """It runs once, ends by itself, is deleted when it is over, and the asks survive Kubernetes' own substitutions."""
     odd = messages.encode(Ask(id="odd", op=Op.HTTP, host="ledger", path="/$(HOSTNAME)$$"))

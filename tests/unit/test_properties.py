@@ -56,6 +56,7 @@ ARGUMENTS: Mapping[str, Any] = {
     "mutual": (),
     "sent": (),
     "manifest": msgspec.to_builtins(make.meshed_pod()),
+    "answer": None,
 }
 
 #: Rules whose first argument is something other than a snapshot: what probes saw, or what a program printed. They have
@@ -69,6 +70,7 @@ NOT_ABOUT_SNAPSHOTS = {
     "newborn.startup",
     "reach.reachable",
     "wire_lines.compatible",
+    "wire_lines.identified",
     "wire_lines.legacy",
     "wire_lines.permissive",
     "wire_lines.strict",
@@ -385,6 +387,7 @@ def test_configuration_is_understood_or_refused(config: dict[str, Any], text: st
 
 #: Kinds that only refine what a rule says: without them it may pass, because something else that was read decides alone.
 REFINING: Mapping[str, frozenset[str]] = {
+    "1.1.4": frozenset({"node_pods"}),  # where the team declared namespaces
     "10.2.2": frozenset({"peerauthentications", "configmaps"}),  # shown beside what decides
     "11.1.2": frozenset({"services", "peerauthentications", "namespaces", "mutatingwebhookconfigurations", "configmaps"}),
     "2.1.1": frozenset({"namespaces", "configmaps", "autoscaler_status", "nodepools", "nodeclaims"}),  # an autoscaler only helps
@@ -392,16 +395,23 @@ REFINING: Mapping[str, frozenset[str]] = {
     "2.1.3": frozenset({"namespaces", "configmaps"}),  # the pods show what the injector gave them
     "2.2.2": frozenset({"peerauthentications"}),  # the modes are an argument
     "2.2.3": frozenset({"peerauthentications"}),
+    "3.2.2": frozenset({"node_pods"}),  # where the mesh needs agents on its nodes
     "3.2.4": frozenset({"node_pods", "secrets", "requestauthentications", "referencegrants"}),  # asked for where an object needs them
     "4.1.2": frozenset({"pods"}),  # the label decides
     "4.1.3": frozenset({"namespaces", "configmaps"}),  # the webhooks decide
-    "4.2.1": frozenset({"peerauthentications", "services"}),  # for the live part
+    "11.1.1": frozenset({"authorizationpolicies"}),  # for the live part
+    "4.2.1": frozenset({"peerauthentications", "services", "node_pods"}),  # for the live part; ambient asks for agents on its nodes
+    "4.2.2": frozenset({"services"}),  # to find Prometheus
     "5.2.1": frozenset({"virtualservices", "gateways", "httproutes", "k8sgateways"}),  # the way in, for the live part
+    "5.3.2": frozenset({"node_pods"}),  # in ambient mode: whether Prometheus is in the mesh
     **dict.fromkeys(("6.2.1", "6.2.2", "6.2.3"), frozenset({"sidecars"})),  # they only narrow who sees a route
+    "7.1.1": frozenset({"authorizationpolicies"}),  # for the live part
     "7.2.3": frozenset({"destinationrules", "configmaps"}),  # the server's side decides
+    "7.3.2": frozenset({"services", "peerauthentications", "destinationrules"}),  # for the live part
     "8.1.1": frozenset({"pods", "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs", "namespaces", "secrets"})
-    | {"mutatingwebhookconfigurations"},  # what serves a Gateway matters only where two are at one port
-    "8.2.3": frozenset({"pods", "configmaps"}),
+    | {"mutatingwebhookconfigurations", "ingresses"},  # what serves a Gateway matters only where two are at one port
+    **dict.fromkeys(("8.1.2", "8.1.3"), frozenset({"ingresses"})),  # where no Gateway leads in
+    "8.2.3": frozenset({"pods", "configmaps", "sidecars"}),  # Sidecars where an entry of another namespace is in the way
 }
 
 

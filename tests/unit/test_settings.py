@@ -494,6 +494,54 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+# --- backends and paths ---
+
+
+def test_backends(loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses with headers, whose tokens stand in the environment, and are not shown with the settings."""
+    monkeypatch.setenv("PROM_TOKEN", "s3cret")
+    settings = loaded(
+        '[prometheus]\nurl = "https://prometheus.example.com/tenant"\n'
+        'headers = { Authorization = "Bearer ${PROM_TOKEN}", X-Scope-OrgID = "shop" }\n'
+        '[tracing]\nurl = "http://jaeger:16686"'
+    )
+    assert settings.prometheus.url == "https://prometheus.example.com/tenant"
+    assert dict(settings.prometheus.headers) == {"Authorization": "Bearer s3cret", "X-Scope-OrgID": "shop"}
+    assert (settings.tracing.url, dict(settings.tracing.headers)) == ("http://jaeger:16686", {})
+    assert "s3cret" not in repr(settings)
+
+
+def test_paths(loaded: Load) -> None:
+    """The paths to ask for, by Service or workload, and the one of traced requests."""
+    settings = loaded('entry_path = "/shop?trial=1"\n[paths]\nfrontend = "/healthz"')
+    assert (settings.entry_path, dict(settings.paths)) == ("/shop?trial=1", {"frontend": "/healthz"})
+
+
+@pytest.mark.parametrize(
+    ("toml", "sentence"),
+    [
+        ("[prometheus]\nheaders = {}", "meshready.toml: [prometheus] has no url; it needs url"),
+        ('[tracing]\nurl = "jaeger:16686"', "meshready.toml: url in [tracing] is 'jaeger:16686'; it must be an address such as https://"),
+        ('[tracing]\nurl = "http://j"\nheaders = "x"', "meshready.toml: headers in [tracing] is not a table of texts; write headers = {"),
+        (
+            '[prometheus]\nurl = "http://p"\nheaders = { A = "${MESHREADY_NOT_SET}" }',
+            "meshready.toml: headers in [prometheus] name the environment variable MESHREADY_NOT_SET, which is not set; export ",
+        ),
+        ('[prometheus]\nurl = "http://p"\nheaders = { "a b" = "1" }', "meshready.toml: the header 'a b' in [prometheus] cannot be sent"),
+        (
+            '[prometheus]\nurl = "http://p"\nca = "no.pem"',
+            "meshready.toml: ca in [prometheus] is 'no.pem'; it must be a file of certificates",
+        ),
+        ('[prometheus]\nurl = "http://p"\nuser = "x"', "meshready.toml: unknown key 'user' in [prometheus]"),
+        ('[paths]\nfrontend = "healthz"', "meshready.toml: frontend in [paths] is 'healthz'; it must be a path such as /healthz"),
+        ('entry_path = "shop"', "meshready.toml: entry_path is 'shop'; it must be a path such as /healthz"),
+    ],
+)
+def test_backends_that_make_no_sense(loaded: Load, toml: str, sentence: str) -> None:
+    """One sentence, which quotes no header."""
+    assert refused(loaded, toml).startswith(sentence)
+
+
 # --- manifests ---
 
 

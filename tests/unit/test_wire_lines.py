@@ -60,7 +60,9 @@ def excluded() -> Snapshot:
 # --- all is well ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", [wire_lines.compatible, wire_lines.legacy, wire_lines.strict, wire_lines.strict_everywhere])
+@pytest.mark.parametrize(
+    "rule", [wire_lines.compatible, wire_lines.identified, wire_lines.legacy, wire_lines.strict, wire_lines.strict_everywhere]
+)
 def test_strict_shop_passes(rule: Rule) -> None:
     """Every port resets plaintext and answers handshakes as the right account; each row names its control."""
     judgement = rule(wires.seen(wires.shop()))
@@ -93,6 +95,13 @@ def test_no_sidecar() -> None:
     assert codes(wire_lines.permissive(seen)) == [("MR711-WIRE-OPEN", "warning", "payments/Deployment/orders")]
     assert codes(wire_lines.compatible(seen)) == [("MR721-WIRE-OPEN", "error", "payments/Deployment/orders")]
     assert wire_lines.legacy(seen).status is Status.PASSED
+
+
+def test_port_that_shows_no_identity_is_not_verified() -> None:
+    """Line 7.3.2: why a port speaks plaintext is for other lines to say; here nobody proved who answers."""
+    judgement = wire_lines.identified(wires.seen(naked(), {"orders:8080": wires.NAKED_HTTP}))
+    assert (judgement.status, judgement.findings) == (Status.NOT_VERIFIED, ())
+    assert "payments/Deployment/orders: port 8080" in judgement.unknown[0].reason
 
 
 def test_host_network() -> None:
@@ -163,7 +172,9 @@ def test_stricter_than_configured() -> None:
     assert "the wire says STRICT" in judgement.findings[0].found
 
 
-@pytest.mark.parametrize("rule", [wire_lines.compatible, wire_lines.strict, wire_lines.strict_everywhere, wire_lines.permissive])
+@pytest.mark.parametrize(
+    "rule", [wire_lines.compatible, wire_lines.identified, wire_lines.strict, wire_lines.strict_everywhere, wire_lines.permissive]
+)
 def test_wrong_identity_fails(rule: Rule) -> None:
     """Whoever answers with another identity than its pod's is found, also where it refuses plaintext."""
     chain = wires.chain("spiffe://cluster.local/ns/payments/sa/default")
@@ -270,14 +281,16 @@ def test_one_finding_for_a_workload() -> None:
 
 
 def test_ambient_is_not_verified() -> None:
-    """Ports behind a ztunnel are said not to be asked."""
+    """Ports behind a ztunnel are said not to be asked: why, and what would tell."""
     annotations = {"ambient.istio.io/redirection": "enabled"}
     deployment = make.deployment("orders", replicas=1)
     pods = make.pods_of(deployment, meshed=False, annotations=annotations)
     snapshot = wires.shop(deployments=(deployment,), pods=pods, services=(make.service("orders"),))
     judgement = wire_lines.strict_everywhere(wires.seen(snapshot))
     assert judgement.status is Status.NOT_VERIFIED
-    assert "ztunnel" in judgement.unknown[0].reason
+    (unknown,) = judgement.unknown
+    assert unknown.reason.startswith("orders is ambient: mutual TLS is spoken between the nodes' ztunnels on port 15008, not on")
+    assert "istioctl ztunnel-config workloads" in unknown.reason
 
 
 def test_fingerprint_survives_new_pods() -> None:

@@ -29,6 +29,10 @@ OPTIONS: tuple[tuple[str, dict[str, object]], ...] = (
     ("--mesh-items", _TEXT | {"metavar": "IDS", "help": "only these lines, subsections or sections: 4.2,7"}),
     ("--mesh-checklist", _FLAG | {"help": "run the checklist beside explicit paths"}),
     ("--mesh-config", _TEXT | {"metavar": "FILE", "help": "meshready.toml (default: meshready.toml or [tool.meshready] at the rootdir)"}),
+    (
+        "--mesh-versions-file",
+        _TEXT | {"metavar": "FILE", "help": "newer rows for the table of Istio's releases, as TOML (default: the table of this version)"},
+    ),
     ("--mesh-snapshot", _TEXT | {"metavar": "FILE", "help": "replay a saved snapshot instead of reading a cluster"}),
     (
         "--mesh-manifests",

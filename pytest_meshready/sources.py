@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import pytest
 
 from pytest_meshready.cluster import snapshot as snapshots
 from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from pytest_meshready.cluster.client import Cluster
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from pytest_meshready.settings import Settings
 
 _SHARED = "snapshot.json"
+
+#: The line beside which the messages of ``istioctl analyze`` are shown.
+ISTIOCTL = "3.2.4"
 
 #: Seconds of silence before the terminal says what is being waited for.
 PATIENCE = 2.0
@@ -138,17 +142,43 @@ def _live(run: Run) -> Snapshot:
     cluster, settings = run.cluster(), run.settings
     with _patience(f"reading namespace {settings.namespace} of {cluster.context}") as say:
         try:
-            return live.take(
+            taken = live.take(
                 cluster,
                 namespace=settings.namespace,
                 reads=run.reads(),
                 istio_namespace=settings.istio_namespace,
                 revision=settings.revision,
+                gateway_namespaces=settings.gateway_namespaces,
+                declared_namespaces=settings.namespaces or (),
+                secrets=settings.gateway_secrets,
                 deadlines=settings.deadlines,
                 progress=say,
             )
         except live.NamespaceMissing as error:
             raise pytest.UsageError(f"--mesh-namespace={settings.namespace}: {error}") from error
+        return _analyzed(run, taken, say) if _asks_istioctl(run) else taken
+
+
+def _asks_istioctl(run: Run) -> bool:
+    """Whether line 3.2.4 is to be decided; a snapshot that is saved holds everything."""
+    if run.settings.save_snapshot:
+        return True
+    phase = run.settings.phase
+    return run.checklist and ISTIOCTL in run.selected and (phase is None or run.lines[ISTIOCTL].due(phase))
+
+
+def _analyzed(run: Run, taken: Snapshot, say: Callable[[str], None]) -> Snapshot:
+    """With what istioctl says beside it; whatever interrupts the run ends istioctl first."""
+    from pytest_meshready.cluster import analyze
+
+    interrupts = Interrupts()
+    interrupts.install()
+    try:
+        return analyze.beside(
+            taken, run.cluster(), kubeconfig=run.settings.kubeconfig, seconds=run.settings.deadlines.snapshot, progress=say
+        )
+    finally:
+        interrupts.restore()
 
 
 def _save(snapshot: Snapshot, path: Path) -> None:

@@ -17,20 +17,18 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from pytest_meshready.cluster import kubeconfig
+from pytest_meshready.cluster import answers, kubeconfig
+from pytest_meshready.cluster.answers import Answer, ReadError
 from pytest_meshready.cluster.kubeconfig import ClusterError, Kubeconfig
 from pytest_meshready.waiting import Deadline, Deadlines, GaveUp, bounded, retry
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Answer", "Cluster", "ClusterError", "ReadError", "Upgrade", "connect", "version"]
+__all__ = ["Cluster", "ClusterError", "Upgrade", "connect", "version"]
 
 #: Objects in one page of a list. With kubectl's 500 ten thousand pods took 1.96 times what ``kubectl get --raw`` takes, with 2000
 #: 1.07 times and 87 MiB: a page costs the API server a look into its store, however small it is (tests/benchmarks).
@@ -43,48 +41,8 @@ _REDIRECTS = 300
 _GONE = 410
 _UNAUTHORIZED = 401
 _PASSING = frozenset({429, 500, 502, 503, 504})
-_LONGEST_MESSAGE = 300
-_LONGEST_SAID = 4000
 
 _T = TypeVar("_T")
-
-
-class ReadError(ClusterError):
-    """A request that gave no data.
-
-    ``status`` is the HTTP status, 0 without an answer. ``pause`` is how long to wait at least before repeating it, None
-    where that is pointless. ``lasted`` tells that it was repeated until the deadline; ``everywhere`` that every other
-    request would meet the same: nobody answers, or the credentials are not accepted. ``hint`` is what to try. ``said`` is
-    the server's own message, and ``cause`` its word for it (``AlreadyExists``); both are empty without an answer.
-    """
-
-    def __init__(
-        self,
-        text: str,
-        *,
-        asked: str,
-        status: int = 0,
-        pause: float | None = None,
-        everywhere: bool = False,
-        lasted: bool = False,
-        hint: str = "",
-        said: str = "",
-        cause: str = "",
-    ) -> None:
-        self.text = text
-        self.asked = asked
-        self.status = status
-        self.pause = pause
-        self.everywhere = everywhere
-        self.lasted = lasted
-        self.hint = hint
-        self.said = said
-        self.cause = cause
-        super().__init__(self.about(asked))
-
-    def about(self, asked: str) -> str:
-        """The sentence with other words for what was asked: ``list pods in payments`` instead of the path."""
-        return self.text.replace("{asked}", asked) + (f"; {self.hint}" if self.hint else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -101,19 +59,6 @@ class Upgrade:
     server_name: str
     proxy: str
     bypass: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the API server answered: the body, and its own clock (RFC 3339, UTC; empty where it did not say)."""
-
-    body: bytes
-    status: int
-    date: str
-
-    def json(self) -> Any:  # noqa: ANN401 - JSON of any kind
-        """The body as plain Python data."""
-        return msgspec.json.decode(self.body)
 
 
 def connect(file: Path | str | None, context: str | None, deadlines: Deadlines) -> Cluster:
@@ -204,7 +149,7 @@ class Cluster:
                 deadline=bound,
             )
         except GaveUp as gave_up:
-            raise _lasting(gave_up) from gave_up.last
+            raise answers.lasting(gave_up) from gave_up.last
 
     def pages(
         self,
@@ -280,7 +225,7 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self.no_answer(error, asked, deadline) from error
         if response.status < _REDIRECTS or response.status in accept:
-            return Answer(body=response.data, status=response.status, date=_date(response.headers.get("Date")))
+            return Answer(body=response.data, status=response.status, date=answers.date(response.headers.get("Date")))
         raise self.refused(response.status, response.headers, response.data, asked)
 
     def upgrade(self, path: str, query: Sequence[tuple[str, str]], *, asked: str, deadline: Deadline) -> Upgrade:
@@ -309,7 +254,7 @@ class Cluster:
                     self._transport = bounded(functools.partial(_load, self._chosen), Deadline(patience))
                 except TimeoutError:
                     self._trouble = (
-                        f"the credentials of context {self.context} were not there within {_seconds(patience)} s "
+                        f"the credentials of context {self.context} were not there within {answers.seconds(patience)} s "
                         f"(command {self._chosen.plugin!r}); log in first: {self._chosen.kubectl} auth whoami"
                     )
                 except ClusterError as error:
@@ -323,9 +268,9 @@ class Cluster:
         import urllib3
 
         if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-            text = f"the API server {self.server} did not answer within {_seconds(deadline.seconds)} s: {{asked}}"
+            text = f"the API server {self.server} did not answer within {answers.seconds(deadline.seconds)} s: {{asked}}"
             return ReadError(text, asked=asked, pause=0.0)
-        why = _innermost(error)
+        why = answers.innermost(error)
         if "certificate verify failed" in str(error):
             return ReadError(
                 f"the certificate of the API server {self.server} is not accepted ({why}): "
@@ -339,10 +284,10 @@ class Cluster:
 
     def refused(self, status: int, headers: Mapping[str, str], body: bytes, asked: str) -> ReadError:
         """The sentence for an answer that is none."""
-        told = _told(body)
-        message = _message(status, headers, body, told)
+        told = answers.told(body)
+        message = answers.message(status, headers, body, told)
         about: dict[str, Any] = {"asked": asked, "status": status, "said": message, "cause": told.reason or ""}
-        short = f"{status}: {message[:_LONGEST_MESSAGE]}"
+        short = f"{status}: {message[: answers.LONGEST_MESSAGE]}"
         if status == _UNAUTHORIZED:
             text = (
                 f"the API server {self.server} does not accept the credentials of context {self.context} ({short}): they are expired or "
@@ -350,7 +295,7 @@ class Cluster:
             )
             return ReadError(text, everywhere=True, **about)
         if status in _PASSING:
-            return ReadError(f"the API server answered {{asked}} with {short}", pause=_retry_after(headers), **about)
+            return ReadError(f"the API server answered {{asked}} with {short}", pause=answers.retry_after(headers), **about)
         words = {403: "not permitted", 404: "not found", _GONE: "the list expired while it was read"}
         return ReadError(f"{words.get(status, 'the API server refused')}: {{asked}} ({short})", **about)
 
@@ -379,7 +324,7 @@ class _Transport:
                 settings = bounded(self._configuration.auth_settings, deadline) if renews else self._configuration.auth_settings()
             except TimeoutError as error:
                 raise ReadError(
-                    f"the credentials of context {self._chosen.context} were not renewed within {_seconds(deadline.seconds)} s",
+                    f"the credentials of context {self._chosen.context} were not renewed within {answers.seconds(deadline.seconds)} s",
                     asked=asked,
                     everywhere=True,
                 ) from error
@@ -482,82 +427,3 @@ def _is_loopback(server: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _lasting(gave_up: GaveUp) -> ReadError:
-    """The failure of the last try, with how long it was tried."""
-    last = gave_up.last
-    assert isinstance(last, ReadError)
-    if gave_up.asked and gave_up.asked >= gave_up.seconds:
-        more = f"; it asks to wait {gave_up.asked:g} s, the deadline is {_seconds(gave_up.seconds)} s"
-    else:
-        more = f", tried {gave_up.tries} times until the deadline of {_seconds(gave_up.seconds)} s" if gave_up.tries > 1 else ""
-    return ReadError(
-        f"{last.text}{more}",
-        asked=last.asked,
-        status=last.status,
-        everywhere=last.everywhere,
-        lasted=True,
-        hint=last.hint,
-        said=last.said,
-        cause=last.cause,
-    )
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
-
-
-class _Status(msgspec.Struct):
-    message: str | None = ""
-    reason: str | None = ""
-
-
-#: Built at import, because several threads decode at once (see `pytest_meshready.cluster.decode`).
-_STATUS = msgspec.json.Decoder(_Status)
-
-
-def _told(body: bytes) -> _Status:
-    """The server's own words; none where the answer is not the server's."""
-    try:
-        return _STATUS.decode(body)
-    except msgspec.MsgspecError:
-        return _Status()
-
-
-def _message(status: int, headers: Mapping[str, str], body: bytes, told: _Status) -> str:
-    """The message on one line; HTML of a proxy in between says nothing that helps."""
-    plain = headers.get("Content-Type", "").startswith("text/plain")
-    said = told.message or (body.decode(errors="replace") if plain else "")
-    line = " ".join(said.split())[:_LONGEST_SAID]
-    if line:
-        return line
-    import http
-
-    return http.HTTPStatus(status).phrase if status in set(http.HTTPStatus) else "no message"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that the server asks to wait; 0 where it does not say, or says a date."""
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else 0.0
-
-
-def _date(value: str | None) -> str:
-    """An HTTP date as RFC 3339."""
-    try:
-        return parsedate_to_datetime(value).strftime("%Y-%m-%dT%H:%M:%SZ") if value else ""
-    except ValueError:
-        return ""
-
-
-def _innermost(error: BaseException) -> str:
-    """Why there was no answer, in the operating system's words."""
-    found = error
-    while (deeper := found.__cause__ or found.__context__) is not None:
-        found = deeper
-    verify = getattr(found, "verify_message", "")
-    strerror = found.strerror if isinstance(found, OSError) else ""
-    if isinstance(found, TimeoutError):
-        return "the connection attempt was not answered"
-    return str(verify or strerror or type(found).__name__)

@@ -2,7 +2,7 @@
 
 The fast way decodes a page in one go. Only where an object of the page does not have the shape of its kind, the page is
 decoded object by object: without its nulls if that helps, else the object becomes an `Unreadable`, never an exception.
-What objects.py does not name is never decoded. Of what it names, `redact` drops what may hold secrets: environment,
+What those structs do not name is never decoded. Of what they name, `redact` drops what may hold secrets: environment,
 arguments, annotations that are not Istio's, commands of probes, free text of containers' states (the last lines of a log).
 """
 
@@ -364,9 +364,14 @@ def _counted(resources: objects.Resources) -> objects.Resources:
 
 
 def _node_pod(pod: capacity.NodePod) -> None:
-    """Only what arithmetic needs; all labels of those pods alone that NetworkPolicies must let through."""
+    """Only what arithmetic needs; all labels of those pods alone that NetworkPolicies must let through, and of node agents."""
     own, labels = pod.metadata, pod.metadata.labels
-    if "k8s-app" not in labels and not any(labels.get(name) in capacity.SCRAPERS for name in capacity.NAME_LABELS):
+    agent = any(labels.get(name) == value for name, value in capacity.NODE_AGENTS.items())
+    for status in pod.status.container_statuses if agent else ():
+        _container_state(status)
+    if pod.status.container_statuses and not agent:
+        force_setattr(pod.status, "container_statuses", ())
+    if "k8s-app" not in labels and not agent and not any(labels.get(name) in capacity.SCRAPERS for name in capacity.NAME_LABELS):
         labels = {name: labels[name] for name in capacity.NODE_POD_LABELS if name in labels}
     annotations = {name: own.annotations[name] for name in capacity.NODE_POD_ANNOTATIONS if name in own.annotations}
     for field, value in (("labels", labels), ("annotations", annotations), ("owner_references", ()), ("uid", "")):

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import msgspec
 import websocket
 
-from pytest_meshready.cluster.client import Cluster, ClusterError, ReadError, Upgrade
+from pytest_meshready.cluster.answers import ReadError
+from pytest_meshready.cluster.client import Cluster, ClusterError, Upgrade
 from pytest_meshready.waiting import Deadline, GaveUp, retry
 
 __all__ = ["Channel", "Exec", "Lost", "open_exec"]

@@ -19,7 +19,7 @@ import msgspec
 from pytest_meshready.cluster import decode, locate, meshconfig, objects
 from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.reader import Ask, Reader, Result
-from pytest_meshready.cluster.resources import ALWAYS, RESOURCES, SYSTEM_NAMESPACE, Scope, configmap_names
+from pytest_meshready.cluster.resources import ALWAYS, OF_DECLARED, RESOURCES, SYSTEM_NAMESPACE, Scope, configmap_names
 from pytest_meshready.cluster.snapshot import ControlPlane, InjectorConfig, InstallValues, MeshConfig, Refusal, Snapshot, Unreadable
 from pytest_meshready.waiting import Deadline, Deadlines
 
@@ -42,6 +42,7 @@ def take(
     istio_namespace: str | None = None,
     revision: str | None = None,
     gateway_namespaces: Sequence[str] = (),
+    declared_namespaces: Sequence[str] = (),
     secrets: Sequence[str] = (),
     deadlines: Deadlines,
     progress: Callable[[str], None] | None = None,
@@ -57,6 +58,7 @@ def take(
         istio_namespace: ``--mesh-istio-namespace``, None to find it.
         revision: ``--mesh-revision``, a revision or a tag, None to find it.
         gateway_namespaces: further namespaces to read as the run's own is read, because gateways run there.
+        declared_namespaces: the namespaces that the team declares for the mesh; of these `OF_DECLARED` is read.
         secrets: the Secrets to read the public facts of, as ``NAMESPACE/NAME``; no other is touched.
         deadlines: ``snapshot`` bounds the whole, ``request`` each request.
         progress: told what is being waited for, from several threads.
@@ -65,7 +67,7 @@ def take(
         NamespaceMissing: where the namespace does not exist.
     """
     with decode.gc_paused():
-        given = _Given(gateway_namespaces=tuple(gateway_namespaces), secrets=tuple(secrets))
+        given = _Given(gateway_namespaces=tuple(gateway_namespaces), declared_namespaces=tuple(declared_namespaces), secrets=tuple(secrets))
         taking = _Taking(Reader(cluster, Deadline(deadlines.snapshot), progress), namespace, given)
         planes, choice = taking.find(istio_namespace or "", revision or "")
         home = (choice.plane and choice.plane.namespace) or istio_namespace or USUAL_NAMESPACE
@@ -78,6 +80,7 @@ class _Given:
     """What the settings name beside the namespace of the run."""
 
     gateway_namespaces: tuple[str, ...] = ()
+    declared_namespaces: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
 
 
@@ -143,6 +146,8 @@ class _Taking:
         rows = [row for row in RESOURCES.values() if row.key in reads and row.key not in self._asked]
         where = tuple(dict.fromkeys((self._namespace, home, *self._given.gateway_namespaces)))
         asks = [ask for row in rows if row.scope not in (Scope.NAMED, Scope.GIVEN) for ask in _asks(row.key, where, home)]
+        others = [name for name in dict.fromkeys(self._given.declared_namespaces) if name not in where]
+        asks += [ask for row in rows if row.key in OF_DECLARED for ask in _asks(row.key, others, home)]
         asks += [ask for row in rows if row.scope is Scope.GIVEN for ask in _given_asks(row.key, self._given.secrets)]
         named: list[Ask] = []
         if choice.plane is None and choice.problem and not self._refused("mutatingwebhookconfigurations"):
@@ -157,7 +162,8 @@ class _Taking:
         self._keep(results[len(named) :])
         root = self._mesh.root_namespace if self._mesh else ""
         if root and root not in where:
-            self._keep(self._reader.read([ask for row in rows if row.scope is Scope.NAMESPACE for ask in _asks(row.key, (root,), home)]))
+            left = [row for row in rows if row.scope is Scope.NAMESPACE and not (row.key in OF_DECLARED and root in others)]
+            self._keep(self._reader.read([ask for row in left for ask in _asks(row.key, (root,), home)]))
 
     def _keep(self, results: Sequence[Result]) -> None:
         for result in results:
@@ -216,6 +222,7 @@ class _Taking:
             mesh=self._mesh,
             injector=self._injector,
             gateway_namespaces=self._given.gateway_namespaces,
+            declared_namespaces=self._given.declared_namespaces,
             gateway_secrets=self._given.secrets if "secrets" in self._asked else (),
             install=self._install,
             **items,

@@ -39,7 +39,7 @@ ONLY = "manifests only"
 DECLARED = frozenset(
     {
         *("services", "serviceaccounts", "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs"),
-        *("poddisruptionbudgets", "horizontalpodautoscalers", "networkpolicies"),
+        *("poddisruptionbudgets", "horizontalpodautoscalers", "networkpolicies", "ingresses"),
         *("peerauthentications", "authorizationpolicies", "requestauthentications"),
         *("destinationrules", "workloadentries", "gateways", "virtualservices", "serviceentries", "sidecars", "envoyfilters"),
         *("wasmplugins", "trafficextensions", "telemetries"),
@@ -47,10 +47,10 @@ DECLARED = frozenset(
     }
 )
 
-_NO_PODS = "there are no pods yet"
-_NO_CLUSTER = "what only a cluster has (nodes, leases, the health of its API server) is not seen"
-_NO_OTHERS = "what other namespaces hold is not in them"
-_NO_MESH = "Istio's own configuration is not in them"
+_NO_PODS = "no pods yet"
+_NO_CLUSTER = "nothing of the cluster itself (nodes, leases, its API server)"
+_NO_OTHERS = "nothing of other namespaces"
+_NO_MESH = "nothing of Istio's own configuration"
 
 #: What controllers, kubelets or the API server make: never taken from a file, not even where one holds some.
 _MADE = {
@@ -280,7 +280,7 @@ class _Taking:
                 yield from self._missing_secrets(row)
             elif key not in DECLARED:
                 if not self.items[key]:
-                    unseen = f"there is no {row.type.__name__} in them, and the cluster may have some"
+                    unseen = f"no {row.type.__name__} (the cluster may have some)"
                     yield _refusal(row, _NO_MESH if key == "mutatingwebhookconfigurations" else unseen)
             elif row.scope is Scope.NAMESPACE:
                 yield from self._elsewhere(row)

@@ -188,7 +188,13 @@ def _mesh(config: Mapping[str, Any]) -> MeshConfig:
         default_traffic_policy=_inner(config, "defaultTrafficPolicy"),
         access_log_file=_text(config.get("accessLogFile")),
         enable_prometheus_merge=_switch(config.get("enablePrometheusMerge")),
+        ingress_controller_mode=_ingress_mode(config.get("ingressControllerMode")),
     )
+
+
+def _ingress_mode(value: object) -> str:
+    """``OFF`` without quotes is a false truth value to YAML."""
+    return "OFF" if value is False else _text(value)
 
 
 def _provider(provider: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pytest_meshready.cluster.objects import Condition, Metadata, Resources, ServiceReference, Slim
+from pytest_meshready.cluster.objects import Condition, ContainerStatus, Metadata, Resources, ServiceReference, Slim
 
 Quantity = str | int | float
 
@@ -23,6 +23,10 @@ SCRAPERS = ("prometheus",)
 
 #: Labels of a pod that may say what it is.
 NAME_LABELS = ("app.kubernetes.io/name", "app")
+
+#: The values of the labels ``k8s-app`` and ``app`` of Istio's agents on the nodes, which may run in any namespace: their pods
+#: keep their labels and the states of their containers.
+NODE_AGENTS = {"k8s-app": "istio-cni-node", "app": "ztunnel"}
 
 
 class NodeContainer(Slim, frozen=True):
@@ -43,8 +47,11 @@ class NodePodSpec(Slim, frozen=True):
 
 
 class NodePodStatus(Slim, frozen=True):
+    """``container_statuses`` are kept of Istio's node agents alone."""
+
     phase: str = ""
     conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
 
 
 class NodePod(Slim, frozen=True):

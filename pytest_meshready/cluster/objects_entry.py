@@ -20,7 +20,8 @@ class ServerTls(Slim, frozen=True):
     """``mode``: PASSTHROUGH (also where empty), SIMPLE, MUTUAL, OPTIONAL_MUTUAL, AUTO_PASSTHROUGH, ISTIO_MUTUAL.
 
     Certificates come from Secrets (``credential_name``, ``credential_names``) or from files in the gateway's pods
-    (``server_certificate``, ``tls_certificates``). ``min_protocol_version`` empty or ``TLS_AUTO`` is TLS 1.2.
+    (``server_certificate``, ``tls_certificates``); so do the authorities of clients (``ca_cert_credential_name``,
+    ``ca_certificates``). ``min_protocol_version`` empty or ``TLS_AUTO`` is TLS 1.2.
     """
 
     mode: str = ""
@@ -30,6 +31,8 @@ class ServerTls(Slim, frozen=True):
     server_certificate: str = ""
     tls_certificates: tuple[Present, ...] = ()
     min_protocol_version: str = ""
+    ca_certificates: str = ""
+    ca_cert_credential_name: str = ""
 
 
 class GatewayServer(Slim, frozen=True):

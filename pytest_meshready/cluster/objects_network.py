@@ -1,4 +1,4 @@
-"""Kubernetes' NetworkPolicy: which connections of a namespace's pods are permitted."""
+"""Kubernetes' NetworkPolicy: which connections of a namespace's pods are permitted; and its Ingress: who enters past Gateways."""
 
 from __future__ import annotations
 
@@ -57,3 +57,15 @@ class NetworkPolicy(Slim, frozen=True):
     kind: ClassVar[str] = "NetworkPolicy"
     metadata: Metadata = Metadata()
     spec: NetworkPolicySpec = NetworkPolicySpec()
+
+
+class IngressSpec(Slim, frozen=True):
+    """``ingress_class_name`` tells whose controller leads in; empty is the cluster's default."""
+
+    ingress_class_name: str = ""
+
+
+class Ingress(Slim, frozen=True):
+    kind: ClassVar[str] = "Ingress"
+    metadata: Metadata = Metadata()
+    spec: IngressSpec = IngressSpec()

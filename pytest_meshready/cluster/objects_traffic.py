@@ -1,7 +1,7 @@
 """What leads requests beside Istio's Gateway and VirtualService, cut down to what rules read.
 
-Istio's ServiceEntry, Sidecar, EnvoyFilter and WasmPlugin, the routes of the Gateway API, and the experiments and releases of
-other controllers that change routes. Values of headers, of filters and of plugins may be tokens: they are not decoded.
+Istio's ServiceEntry, Sidecar, EnvoyFilter and WasmPlugin, and the routes of the Gateway API. Values of headers, of filters and
+of plugins may be tokens: they are not decoded.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class TypedConfig(Slim, frozen=True):
     """``at_type`` and ``type_url`` say what the configuration is of, ``limit`` what a rate limit does.
 
     What else it says is not kept: `pytest_meshready.cluster.ratelimit` sees to that, and makes ``limit`` of the last fields,
-    which may be anything when they come.
+    which may be anything when they come. Envoy's words may be written in camel case as well (protobuf's JSON takes both).
     """
 
     at_type: str = msgspec.field(default="", name="@type")
@@ -126,10 +126,19 @@ class TypedConfig(Slim, frozen=True):
     rate_limit_service: Any = msgspec.field(default=None, name="rate_limit_service")
     failure_mode_deny: Any = msgspec.field(default=None, name="failure_mode_deny")
     value: Any = None
+    camel_type_url: str = msgspec.field(default="", name="typeUrl")
+    camel_token_bucket: Any = msgspec.field(default=None, name="tokenBucket")
+    camel_filter_enabled: Any = msgspec.field(default=None, name="filterEnabled")
+    camel_filter_enforced: Any = msgspec.field(default=None, name="filterEnforced")
+    camel_rate_limit_service: Any = msgspec.field(default=None, name="rateLimitService")
+    camel_failure_mode_deny: Any = msgspec.field(default=None, name="failureModeDeny")
 
 
 class PatchValue(Slim, frozen=True):
-    """Envoy's own words, in snake case. ``describes``: it says by what a global limit counts; made of the last two fields."""
+    """Envoy's own words. ``describes``: it says by what a global limit counts; made of the fields after it.
+
+    What was written in camel case moves to the fields in snake case (`pytest_meshready.cluster.ratelimit`).
+    """
 
     name: str = ""
     typed_config: TypedConfig | None = msgspec.field(default=None, name="typed_config")
@@ -137,6 +146,9 @@ class PatchValue(Slim, frozen=True):
     describes: bool = msgspec.field(default=False, name="meshready.io/describes")
     rate_limits: Any = msgspec.field(default=None, name="rate_limits")
     route: Any = None
+    camel_typed_config: TypedConfig | None = msgspec.field(default=None, name="typedConfig")
+    camel_typed_per_filter_config: dict[str, TypedConfig | None] = msgspec.field(default_factory=dict, name="typedPerFilterConfig")
+    camel_rate_limits: Any = msgspec.field(default=None, name="rateLimits")
 
 
 class Patch(Slim, frozen=True):
@@ -144,10 +156,17 @@ class Patch(Slim, frozen=True):
     value: PatchValue | None = None
 
 
+class ProxyMatch(Slim, frozen=True):
+    """``proxy_version`` is a regular expression that is found anywhere in the proxy's version; empty matches all."""
+
+    proxy_version: str = ""
+
+
 class PatchMatch(Slim, frozen=True):
     """``context``: GATEWAY, SIDECAR_INBOUND, SIDECAR_OUTBOUND, or ANY (also where empty)."""
 
     context: str = ""
+    proxy: ProxyMatch | None = None
 
 
 class ConfigPatch(Slim, frozen=True):
@@ -173,6 +192,7 @@ class EnvoyFilter(Slim, frozen=True):
 
 class WasmPluginSpec(Slim, frozen=True):
     selector: WorkloadSelector | None = None
+    target_refs: tuple[TargetRef, ...] = ()
     phase: str = ""
 
 
@@ -393,89 +413,3 @@ class K8sGateway(Slim, frozen=True):
     metadata: Metadata = Metadata()
     spec: K8sGatewaySpec = K8sGatewaySpec()
     status: K8sGatewayStatus = K8sGatewayStatus()
-
-
-# --- other controllers that change routes -----------------------------------------------------------------------------
-
-
-class NamedTarget(Slim, frozen=True):
-    kind: str = ""
-    name: str = ""
-
-
-class CanarySpec(Slim, frozen=True):
-    target_ref: NamedTarget = NamedTarget()
-    suspend: bool = False
-
-
-class CanaryStatus(Slim, frozen=True):
-    """``phase`` of Flagger: Progressing, Promoting, Succeeded, Failed ...; ``canary_weight`` in percent."""
-
-    phase: str = ""
-    canary_weight: int = 0
-
-
-class Canary(Slim, frozen=True):
-    """Flagger's: a Deployment that is released step by step."""
-
-    kind: ClassVar[str] = "Canary"
-    metadata: Metadata = Metadata()
-    spec: CanarySpec = CanarySpec()
-    status: CanaryStatus = CanaryStatus()
-
-
-class RolloutStrategy(Slim, frozen=True):
-    canary: Present | None = None
-    blue_green: Present | None = None
-
-
-class RolloutSpec(Slim, frozen=True):
-    strategy: RolloutStrategy = RolloutStrategy()
-
-
-class RolloutStatus(Slim, frozen=True):
-    phase: str = ""
-
-
-class Rollout(Slim, frozen=True):
-    """Argo's: what it has instead of a Deployment."""
-
-    kind: ClassVar[str] = "Rollout"
-    metadata: Metadata = Metadata()
-    spec: RolloutSpec = RolloutSpec()
-    status: RolloutStatus = RolloutStatus()
-
-
-class ExperimentSpec(Slim, frozen=True):
-    """``engine_state`` is Litmus' own: ``stop`` ends an engine."""
-
-    action: str = ""
-    engine_state: str = ""
-
-
-class Experiment(Slim, frozen=True):
-    """A chaos experiment of Chaos Mesh or Litmus; its conditions tell whether it has ended."""
-
-    kind: ClassVar[str] = "Experiment"
-    metadata: Metadata = Metadata()
-    spec: ExperimentSpec = ExperimentSpec()
-
-
-class NetworkChaos(Experiment, frozen=True):
-    kind: ClassVar[str] = "NetworkChaos"
-
-
-class HTTPChaos(Experiment, frozen=True):
-    kind: ClassVar[str] = "HTTPChaos"
-
-
-class PodChaos(Experiment, frozen=True):
-    kind: ClassVar[str] = "PodChaos"
-
-
-class StressChaos(Experiment, frozen=True):
-    kind: ClassVar[str] = "StressChaos"
-
-
-class ChaosEngine(Experiment, frozen=True):
-    kind: ClassVar[str] = "ChaosEngine"

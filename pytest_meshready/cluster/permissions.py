@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_meshready.cluster.resources import ALWAYS, RESOURCES, SYSTEM_NAMESPACE, Resource, Scope, configmap_names
+from pytest_meshready.cluster.resources import ALWAYS, OF_DECLARED, RESOURCES, SYSTEM_NAMESPACE, Resource, Scope, configmap_names
 
 #: The service account that the YAML makes, in the namespace of the run.
 ACCOUNT = "meshready"
@@ -48,6 +48,7 @@ def rights(
     root_namespace: str,
     revision: str,
     gateway_namespaces: Sequence[str] = (),
+    declared_namespaces: Sequence[str] = (),
     secrets: Sequence[str] = (),
 ) -> tuple[Right, ...]:
     """What a run with these reads may have to do, sorted: first the whole cluster, then by namespace.
@@ -62,6 +63,7 @@ def rights(
         root_namespace: where policy for the whole mesh lives; usually the control plane's.
         revision: of the control plane; empty or ``default`` for the default one.
         gateway_namespaces: further namespaces that are read as the run's own is, because gateways run there.
+        declared_namespaces: the namespaces that the team declares for the mesh; of these `OF_DECLARED` is read.
         secrets: the Secrets whose public facts are read, as ``NAMESPACE/NAME``.
     """
     wanted = {Right(resource="/version", verb="get")}
@@ -82,7 +84,8 @@ def rights(
         elif row.scope is Scope.GIVEN:
             wanted.update(_get(row, where, names) for where, names in _by_namespace(secrets).items())
         else:
-            wanted.update(_list(row, where) for where in (namespace, istio_namespace, root_namespace, *gateway_namespaces))
+            more = declared_namespaces if key in OF_DECLARED else ()
+            wanted.update(_list(row, where) for where in (namespace, istio_namespace, root_namespace, *gateway_namespaces, *more))
     return tuple(sorted(wanted))
 
 

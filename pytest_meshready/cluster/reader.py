@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_meshready.cluster import decode, objects
-from pytest_meshready.cluster.client import Answer, Cluster, ReadError
+from pytest_meshready.cluster.answers import Answer, ReadError
+from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.resources import Resource, Scope
 from pytest_meshready.cluster.snapshot import Refusal, Unreadable
 from pytest_meshready.waiting import Deadline

@@ -19,6 +19,7 @@ from pytest_meshready.cluster import (
     objects_telemetry,
 )
 from pytest_meshready.cluster import objects_capacity as capacity
+from pytest_meshready.cluster import objects_controllers as controllers
 from pytest_meshready.cluster import objects_traffic as traffic
 
 
@@ -120,6 +121,7 @@ _ROWS = (
     _grouped("nodepools", "karpenter.sh", capacity.NodePool, Scope.CLUSTER),
     _grouped("nodeclaims", "karpenter.sh", capacity.NodeClaim, Scope.CLUSTER),
     _grouped("networkpolicies", "networking.k8s.io", objects_network.NetworkPolicy),
+    _grouped("ingresses", "networking.k8s.io", objects_network.Ingress),
     _grouped("endpointslices", "discovery.k8s.io", objects.EndpointSlice),
     _grouped("deployments", "apps", objects.Deployment),
     _grouped("statefulsets", "apps", objects.StatefulSet),
@@ -149,13 +151,13 @@ _ROWS = (
     _grouped("tcproutes", "gateway.networking.k8s.io", traffic.TCPRoute, Scope.CLUSTER),
     _grouped("referencegrants", "gateway.networking.k8s.io", traffic.ReferenceGrant),
     _grouped("k8sgateways", "gateway.networking.k8s.io", traffic.K8sGateway, Scope.CLUSTER, plural="gateways"),
-    _grouped("canaries", "flagger.app", traffic.Canary, version="v1beta1"),
-    _grouped("rollouts", "argoproj.io", traffic.Rollout, version="v1alpha1"),
-    _grouped("networkchaos", "chaos-mesh.org", traffic.NetworkChaos, version="v1alpha1"),
-    _grouped("httpchaos", "chaos-mesh.org", traffic.HTTPChaos, version="v1alpha1"),
-    _grouped("podchaos", "chaos-mesh.org", traffic.PodChaos, version="v1alpha1"),
-    _grouped("stresschaos", "chaos-mesh.org", traffic.StressChaos, version="v1alpha1"),
-    _grouped("chaosengines", "litmuschaos.io", traffic.ChaosEngine, version="v1alpha1"),
+    _grouped("canaries", "flagger.app", controllers.Canary, version="v1beta1"),
+    _grouped("rollouts", "argoproj.io", controllers.Rollout, version="v1alpha1"),
+    _grouped("networkchaos", "chaos-mesh.org", controllers.NetworkChaos, Scope.CLUSTER, version="v1alpha1"),
+    _grouped("httpchaos", "chaos-mesh.org", controllers.HTTPChaos, Scope.CLUSTER, version="v1alpha1"),
+    _grouped("podchaos", "chaos-mesh.org", controllers.PodChaos, Scope.CLUSTER, version="v1alpha1"),
+    _grouped("stresschaos", "chaos-mesh.org", controllers.StressChaos, Scope.CLUSTER, version="v1alpha1"),
+    _grouped("chaosengines", "litmuschaos.io", controllers.ChaosEngine, Scope.CLUSTER, version="v1alpha1"),
     _grouped("telemetries", "telemetry.istio.io", objects_telemetry.Telemetry),
     _grouped("podmonitors", "monitoring.coreos.com", objects_monitoring.PodMonitor, Scope.CLUSTER),
     _grouped("servicemonitors", "monitoring.coreos.com", objects_monitoring.ServiceMonitor, Scope.CLUSTER),
@@ -167,6 +169,9 @@ RESOURCES = {row.key: row for row in _ROWS}
 
 #: Read in every run, whatever lines are selected: without them neither the namespace nor its control plane is found.
 ALWAYS = ("namespaces", "mutatingwebhookconfigurations", "configmaps")
+
+#: Read of each namespace that the settings declare for the mesh, too: in which steps the mesh became STRICT (line 7.2.3).
+OF_DECLARED = frozenset({"peerauthentications"})
 
 #: ConfigMaps that carry the name of the revision as a suffix (``istio-canary``), unless it is the default revision.
 REVISIONED_CONFIGMAPS = ("istio", "istio-sidecar-injector", "values")

@@ -19,6 +19,7 @@ from pytest_meshready.cluster import (
     objects,
     objects_capacity,
     objects_certificates,
+    objects_controllers,
     objects_entry,
     objects_monitoring,
     objects_network,
@@ -108,6 +109,7 @@ class MeshConfig(Slim, frozen=True):
     default_traffic_policy: dict[str, Any] = {}
     access_log_file: str = ""
     enable_prometheus_merge: bool | None = None
+    ingress_controller_mode: str = ""
 
 
 class InjectorConfig(Slim, frozen=True):
@@ -163,7 +165,8 @@ class IstioctlAnalysis(Slim, frozen=True):
 class Snapshot(Slim, frozen=True, omit_defaults=False):
     """One look at a cluster. Tuples are sorted by namespace and name. See `unread` before trusting an empty one.
 
-    ``gateway_namespaces`` are those that the settings named beside the run's own; ``gateway_secrets`` the Secrets that were
+    ``gateway_namespaces`` are those that the settings named beside the run's own; ``declared_namespaces`` those that they declare
+    for the mesh, of which only `pytest_meshready.cluster.resources.OF_DECLARED` was read; ``gateway_secrets`` the Secrets that were
     asked for, as ``NAMESPACE/NAME``: one of these that is not among ``secrets`` and was not refused does not exist.
     ``places`` is filled from manifests alone.
     """
@@ -188,6 +191,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     install: InstallValues | None = None
     istioctl: IstioctlAnalysis | None = None
     gateway_namespaces: tuple[str, ...] = ()
+    declared_namespaces: tuple[str, ...] = ()
     gateway_secrets: tuple[str, ...] = ()
     places: tuple[Place, ...] = ()
 
@@ -224,6 +228,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     nodepools: tuple[objects_capacity.NodePool, ...] = ()
     nodeclaims: tuple[objects_capacity.NodeClaim, ...] = ()
     networkpolicies: tuple[objects_network.NetworkPolicy, ...] = ()
+    ingresses: tuple[objects_network.Ingress, ...] = ()
     gateways: tuple[objects_entry.Gateway, ...] = ()
     virtualservices: tuple[objects_entry.VirtualService, ...] = ()
     serviceentries: tuple[objects_traffic.ServiceEntry, ...] = ()
@@ -237,13 +242,13 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     tcproutes: tuple[objects_traffic.TCPRoute, ...] = ()
     referencegrants: tuple[objects_traffic.ReferenceGrant, ...] = ()
     k8sgateways: tuple[objects_traffic.K8sGateway, ...] = ()
-    canaries: tuple[objects_traffic.Canary, ...] = ()
-    rollouts: tuple[objects_traffic.Rollout, ...] = ()
-    networkchaos: tuple[objects_traffic.NetworkChaos, ...] = ()
-    httpchaos: tuple[objects_traffic.HTTPChaos, ...] = ()
-    podchaos: tuple[objects_traffic.PodChaos, ...] = ()
-    stresschaos: tuple[objects_traffic.StressChaos, ...] = ()
-    chaosengines: tuple[objects_traffic.ChaosEngine, ...] = ()
+    canaries: tuple[objects_controllers.Canary, ...] = ()
+    rollouts: tuple[objects_controllers.Rollout, ...] = ()
+    networkchaos: tuple[objects_controllers.NetworkChaos, ...] = ()
+    httpchaos: tuple[objects_controllers.HTTPChaos, ...] = ()
+    podchaos: tuple[objects_controllers.PodChaos, ...] = ()
+    stresschaos: tuple[objects_controllers.StressChaos, ...] = ()
+    chaosengines: tuple[objects_controllers.ChaosEngine, ...] = ()
     telemetries: tuple[objects_telemetry.Telemetry, ...] = ()
     podmonitors: tuple[objects_monitoring.PodMonitor, ...] = ()
     servicemonitors: tuple[objects_monitoring.ServiceMonitor, ...] = ()
@@ -289,7 +294,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
             if key not in self.read and key not in refused
         ]
         unknown += [
-            Unknown(reason=f"{item.namespace}/{item.name} in {item.key} could not be understood: {item.problem}")
+            Unknown(reason=f"{item.namespace}/{item.name} in {item.key} could not be understood: {item.problem}", namespace=item.namespace)
             for item in self.unreadable
             if item.key in keys
         ]

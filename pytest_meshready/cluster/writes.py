@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pytest_meshready.cluster.client import Answer, Cluster, ClusterError, ReadError
+from pytest_meshready.cluster.answers import Answer, ReadError
+from pytest_meshready.cluster.client import Cluster, ClusterError
 from pytest_meshready.cluster.permissions import Right
 from pytest_meshready.waiting import Deadline, GaveUp, retry
 

@@ -67,7 +67,8 @@ def alerts_configured(snapshot: Snapshot) -> Judgement:
     """Line 11.2.1, what PrometheusRule objects say: which of the eight classes of alerts they hold, and which alerts are dead.
 
     It never passes: that a class is missing among the objects does not mean that it is missing in Prometheus, and a class
-    that is there need not be loaded. Warnings: an alert on a metric that Istio does not export.
+    that is there need not be loaded. Warnings, which no answer of Prometheus takes back: an alert on a metric that Istio does
+    not export.
     """
     found = [
         (item, rule) for item in snapshot.prometheusrules for group in item.spec.groups for rule in group.rules if rule.alert and rule.expr
@@ -76,10 +77,11 @@ def alerts_configured(snapshot: Snapshot) -> Judgement:
     for _, rule in found:
         for kind in classes_of(str(rule.expr)):
             covered.setdefault(kind, []).append(rule.alert)
+    findings = tuple(finding for item, rule in found for finding in _dead(item, rule))
     return Judgement(
         examined=len(found),
-        findings=tuple(finding for item, rule in found for finding in _dead(item, rule)),
-        unknown=(*snapshot.unread(*READS), Unknown(reason=_open(covered))),
+        findings=findings,
+        unknown=(*snapshot.unread(*READS), *(() if findings else (Unknown(reason=_open(covered)),))),
         evidence=(
             Evidence(
                 kind="table",

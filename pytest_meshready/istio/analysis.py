@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_meshready.cluster.snapshot import AnalysisMessage, Snapshot
-from pytest_meshready.istio import attachments, conditions, references
+from pytest_meshready.istio import attachments, conditions, references, validation
 from pytest_meshready.istio.routes import known_routes
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `configuration_sound` reads.
-READS_324 = tuple(dict.fromkeys((*references.READS, *attachments.READS, *conditions.READS, "peerauthentications", "authorizationpolicies")))
+READS_324 = tuple(dict.fromkeys((*references.READS, *attachments.READS, *conditions.READS, *validation.READS)))
 
 #: Kinds of which objects that could not be understood are wrong by themselves (IST0106).
 _RULED = ("virtualservices", "destinationrules", "gateways", "serviceentries", "sidecars", "envoyfilters", "telemetries")
@@ -61,14 +61,14 @@ def configuration_sound(snapshot: Snapshot) -> Judgement:
 
     Errors: what a route names and does not exist; two objects of which istiod ignores one; selectors of Gateways, Sidecars
     and Telemetries that match nothing; certificates that are not there; patches that are ignored; objects of a shape that
-    Istio does not have; what istioctl calls an error. Warnings: what has no effect and breaks nothing.
+    Istio does not have, or that its validation refuses; what istioctl calls an error. Warnings: what has no effect and breaks nothing.
 
     Where istioctl was run it has looked for the Secrets of gateways as well, so that those need not be unknown.
     """
     found = known_routes(snapshot)
     reports = (references.route_references(snapshot, found), attachments.attachments(snapshot, found), conditions.conditions(snapshot))
     findings = [finding for report in reports for finding in report.findings]
-    findings += _unreadable(snapshot)
+    findings += [*_unreadable(snapshot), *validation.refused(snapshot)]
     unknown = [item for report in reports for item in report.unknown]
     istioctl = istioctl_messages(snapshot)
     if istioctl is not None and not istioctl.unknown:
@@ -146,11 +146,15 @@ def istioctl_messages(snapshot: Snapshot) -> Judgement | None:
         return Judgement(unknown=(Unknown(reason=said.problem),), evidence=(Evidence(kind="text", source=source, text=said.problem),))
     made = [finding for message in said.messages if (finding := _message(message)) is not None]
     return Judgement(
-        summary="istioctl analyze reports nothing" if not made else f"istioctl analyze reports {len(made)} messages",
+        summary=f"istioctl analyze reports {_number(made)}",
         examined=1,
         findings=tuple(made),
         evidence=(Evidence(kind="table", source=source, data=[_row(finding) for finding in made]),),
     )
+
+
+def _number(made: Sequence[Finding]) -> str:
+    return f"{len(made)} messages" if len(made) > 1 else "one message" if made else "nothing"
 
 
 def _message(message: AnalysisMessage) -> Finding | None:

@@ -10,7 +10,8 @@ from pytest_meshready.cluster.snapshot import Snapshot, selects
 from pytest_meshready.istio.components import READS as COMPONENTS
 from pytest_meshready.istio.components import Istiod, gateways, held_namespaces, istiods, why_no_istiod
 from pytest_meshready.istio.disruption import Budgets, room
-from pytest_meshready.istio.workloads import Workload, pod_names, unread_in
+from pytest_meshready.istio.namespaces import unread_in
+from pytest_meshready.istio.workloads import Workload, pod_names
 from pytest_meshready.results import Finding, Judgement, Level, ObjectRef
 
 #: The kinds that the rule reads.

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pytest_meshready.cluster.objects import Metadata
-from pytest_meshready.cluster.objects_traffic import ConfigPatch, EnvoyFilter, Experiment
+from pytest_meshready.cluster.objects_controllers import ChaosTarget, Experiment
+from pytest_meshready.cluster.objects_traffic import ConfigPatch, EnvoyFilter
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio import gatewayapi, hosts
-from pytest_meshready.istio.dataplane import RUN_LABEL
+from pytest_meshready.istio.dataplane import RUN_LABEL, DataPlane, counted, dataplane_class
 from pytest_meshready.istio.durations import shown
 from pytest_meshready.istio.hosts import Hosts
 from pytest_meshready.istio.routes import known_routes
@@ -31,6 +32,11 @@ READS_623 = (*_ROUTES, "envoyfilters", "networkchaos", "httpchaos", "podchaos", 
 
 _FAULT_FILTER = "envoy.filters.http.fault"
 _FAULT_TYPE = "http.fault.v3.HTTPFault"
+_AT_GATEWAY = frozenset({"", "ANY", "GATEWAY"})
+_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+
+#: The label by which a second waypoint is tried out on a part of the requests, since Istio 1.31.
+_WAYPOINT_CANARY = "istio.io/use-waypoint-canary"
 
 #: What tells that an experiment is over: Litmus stops an engine, and Chaos Mesh pauses by an annotation.
 _STOPPED = frozenset({"stop"})
@@ -94,12 +100,13 @@ def _told_once(found: Iterable[Finding]) -> list[Finding]:
 def no_canaries(snapshot: Snapshot) -> Judgement:
     """Line 6.2.1: no route splits requests, and no controller releases step by step.
 
-    Errors: two or more targets with a weight; a canary of Flagger or Argo that is under way. Warnings: several targets of
+    Errors: two or more targets with a weight; a canary of Flagger or Argo that is under way; a waypoint that is tried out on a
+    part of the requests (Istio 1.31). Warnings: several targets of
     which one gets everything; a canary that is set up and rests.
     """
     rules = concerned(snapshot)
     findings = [item for one in rules if (item := _split(one))]
-    findings += [*_flagger(snapshot), *_argo(snapshot)]
+    findings += [*_flagger(snapshot), *_argo(snapshot), *_waypoints(snapshot)]
     return _judgement(snapshot, READS_621, len(rules), _told_once(findings), clean="none splits requests")
 
 
@@ -148,6 +155,25 @@ def _argo(snapshot: Snapshot) -> Iterator[Finding]:
             yield _controlled(item.kind, item.metadata, moving=moving, found=f"Argo Rollouts releases it as a canary: it {state}")
 
 
+def _waypoints(snapshot: Snapshot) -> Iterator[Finding]:
+    """What sends a part of its requests through another waypoint."""
+    namespace = snapshot.this_namespace()
+    services = in_namespace(snapshot.services, snapshot.namespace)
+    entries = in_namespace(snapshot.serviceentries, snapshot.namespace)
+    for item in (*((namespace,) if namespace else ()), *services, *entries):
+        if name := item.metadata.labels.get(_WAYPOINT_CANARY):
+            ref = ObjectRef(kind=item.kind, namespace=item.metadata.namespace, name=item.metadata.name)
+            where = f"-n {ref.namespace} " if ref.namespace else ""
+            yield Finding(
+                code="MR621-WAYPOINT-CANARY",
+                level=Level.ERROR,
+                object=ref,
+                found=f"its label {_WAYPOINT_CANARY} sends a part of the requests through waypoint {name}",
+                wanted="one waypoint as long as the mesh is being introduced",
+                fix=f"finish the change: kubectl {where}label {ref.kind.lower()} {ref.name} {_WAYPOINT_CANARY}-",
+            )
+
+
 def _controlled(kind: str, metadata: Metadata, *, moving: bool, found: str) -> Finding:
     return Finding(
         code="MR621-CANARY" if moving else "MR621-CANARY-RESTS",
@@ -192,8 +218,9 @@ def _mirrors(one: Concerned) -> Iterator[Finding]:
 def no_faults(snapshot: Snapshot) -> Judgement:
     """Line 6.2.3: nothing breaks requests on purpose.
 
-    Errors: a route that delays or aborts; an EnvoyFilter with Envoy's fault filter that patches proxies of the namespace; a
-    chaos experiment in it. Warnings: a fault that no request meets, because its percentage is 0 or not set.
+    Errors: a route that delays or aborts; an EnvoyFilter with Envoy's fault filter that patches proxies of the namespace or the
+    gateways before them; a chaos experiment in the namespace, or in another one and aimed at it. Warnings: a fault that no
+    request meets, because its percentage is 0 or not set.
     """
     rules = concerned(snapshot)
     findings = [_injected(one, one.rule.fault) for one in rules if one.rule.fault is not None]
@@ -217,26 +244,47 @@ def _injected(one: Concerned, fault: Fault) -> Finding:
 
 
 def _filter(item: EnvoyFilter, snapshot: Snapshot) -> Finding | None:
-    """Of the namespace or the root namespace; one of the latter that selects pods counts if it selects ours."""
+    """Of the namespace, or of another one if it is in force for pods of ours or for the gateways before them."""
     namespace = item.metadata.namespace
-    if namespace not in (snapshot.namespace, snapshot.root_namespace) or RUN_LABEL in item.metadata.labels:
+    if RUN_LABEL in item.metadata.labels or not any(_is_fault(patch) for patch in item.spec.config_patches):
         return None
-    selector = item.spec.workload_selector
-    if namespace != snapshot.namespace and selector is not None and selector.labels:
-        pods = in_namespace(snapshot.pods, snapshot.namespace)
-        if not any(selector.labels.items() <= pod.metadata.labels.items() for pod in pods):
-            return None
-    if not any(_is_fault(patch) for patch in item.spec.config_patches):
+    ours, gates = namespace == snapshot.namespace or _reaches_pods(item, snapshot), _gateways_of(item, snapshot)
+    if not ours and not gates:
         return None
+    patched = f"proxies of namespace {snapshot.namespace}" if ours else f"gateway {', '.join(gates[:3])}"
     ref = ObjectRef(kind="EnvoyFilter", namespace=namespace, name=item.metadata.name)
     return Finding(
         code="MR623-FAULT-FILTER",
         level=Level.ERROR,
         object=ref,
-        found=f"it patches Envoy's fault filter into proxies of namespace {snapshot.namespace}",
+        found=f"it patches Envoy's fault filter into {patched}",
         wanted="no injected faults outside of a drill",
         fix=f"take the filter out: {edit(ref)}",
     )
+
+
+def _reaches_pods(item: EnvoyFilter, snapshot: Snapshot) -> bool:
+    """Whether a filter of the root namespace is for pods of the run's; without a selector it is for all."""
+    if item.metadata.namespace != snapshot.root_namespace or item.spec.target_refs:
+        return False
+    labels = item.spec.workload_selector.labels if item.spec.workload_selector else {}
+    pods = in_namespace(snapshot.pods, snapshot.namespace)
+    return not labels or any(labels.items() <= pod.metadata.labels.items() for pod in pods)
+
+
+def _gateways_of(item: EnvoyFilter, snapshot: Snapshot) -> list[str]:
+    """The pods of gateways, of the namespaces that a run reads, that a filter is for."""
+    root = item.metadata.namespace == snapshot.root_namespace
+    if not any(patch.match is None or patch.match.context in _AT_GATEWAY for patch in item.spec.config_patches if _is_fault(patch)):
+        return []
+    labels = item.spec.workload_selector.labels if item.spec.workload_selector else {}
+    named = {ref.name for ref in item.spec.target_refs if ref.kind == "Gateway"}
+    return [
+        pod.metadata.name
+        for pod in snapshot.pods
+        if counted(pod) and dataplane_class(pod) is DataPlane.GATEWAY and (root or pod.metadata.namespace == item.metadata.namespace)
+        if (pod.metadata.labels.get(_GATEWAY_NAME) in named if item.spec.target_refs else labels.items() <= pod.metadata.labels.items())
+    ]
 
 
 def _is_fault(patch: ConfigPatch) -> bool:
@@ -256,7 +304,7 @@ def _experiments(snapshot: Snapshot) -> Iterator[Finding]:
         snapshot.stresschaos,
         snapshot.chaosengines,
     )
-    for item in (one for kind in kinds for one in in_namespace(kind, snapshot.namespace)):
+    for item in (one for kind in kinds for one in kind if snapshot.namespace in _aims(one)):
         metadata = item.metadata
         paused = item.spec.engine_state in _STOPPED or metadata.annotations.get(_PAUSED) == "true"
         action = f" ({item.spec.action})" if item.spec.action else ""
@@ -264,7 +312,15 @@ def _experiments(snapshot: Snapshot) -> Iterator[Finding]:
             code="MR623-EXPERIMENT",
             level=Level.WARNING if paused else Level.ERROR,
             object=ObjectRef(kind=item.kind, namespace=metadata.namespace, name=metadata.name),
-            found=f"a chaos experiment{action} {'is stopped but still there' if paused else 'is set up in the namespace'}",
+            found=f"a chaos experiment{action} for namespace {snapshot.namespace} is {'stopped but still there' if paused else 'set up'}",
             wanted="no injected faults outside of a drill",
             fix=f"end it: kubectl -n {metadata.namespace} delete {item.kind.lower()} {metadata.name}",
         )
+
+
+def _aims(item: Experiment) -> tuple[str, ...]:
+    """The namespaces whose pods an experiment is for: those that it names, else its own."""
+    spec = item.spec
+    named = (*spec.selector.namespaces, *spec.selector.pods, *((spec.appinfo.appns,) if spec.appinfo.appns else ()))
+    second = spec.target.selector.namespaces if isinstance(spec.target, ChaosTarget) else ()
+    return (*(named or (item.metadata.namespace,)), *second)

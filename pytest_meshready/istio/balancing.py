@@ -12,7 +12,7 @@ from typing import Any
 from pytest_meshready.cluster.objects import DestinationRule, PortTrafficPolicy, Subset, TrafficPolicy
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import clientpolicies, routes
-from pytest_meshready.istio.hosts import Host, Hosts
+from pytest_meshready.istio.hosts import Host, Hosts, matches
 from pytest_meshready.istio.routes import Routes, known_routes
 from pytest_meshready.istio.timeouts import edit
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef
@@ -42,9 +42,10 @@ def balancing_configured(snapshot: Snapshot) -> Judgement:
     used = _used_subsets(found)
     findings: list[Finding] = []
     for rule in snapshot.destinationrules:
-        host = found.hosts.find(found.hosts.fqdn(rule.spec.host, rule.metadata.namespace))
-        if host is not None and host.namespace == snapshot.namespace:
+        for host in _meant(rule, found):
             findings += _subsets(rule, host, found, used)
+            findings += _without_waypoint(rule, host, found)
+        if _meant(rule, found):
             findings += _settings(rule, snapshot)
     nothing = f"namespace {snapshot.namespace} has no Service or ServiceEntry with a port"
     hosts = {host.name for host, _ in ports}
@@ -56,6 +57,30 @@ def balancing_configured(snapshot: Snapshot) -> Judgement:
         not_applicable="" if hosts or unknown else nothing,
         evidence=tuple(_locality(snapshot, found.hosts)),
     )
+
+
+def _meant(rule: DestinationRule, found: Routes) -> list[Host]:
+    """The hosts of the namespace that a DestinationRule is for; one with a wildcard may be for many."""
+    name = found.hosts.fqdn(rule.spec.host, rule.metadata.namespace)
+    if name.startswith("*"):
+        return list({host.name: host for host, _ in found.callable() if matches(name, host.name)}.values())
+    host = found.hosts.find(name)
+    return [host] if host is not None and host.namespace == found.snapshot.namespace else []
+
+
+def _without_waypoint(rule: DestinationRule, host: Host, found: Routes) -> Iterator[Finding]:
+    """Settings of balancing in an ambient namespace that nothing applies."""
+    why = found.waypoints.absent(host.ref)
+    if why and (rule.spec.subsets or any(policy.load_balancer for _, policy in _policies(rule))):
+        yield Finding(
+            code="MR613-NO-WAYPOINT",
+            level=Level.WARNING,
+            object=reference(rule),
+            found=f"its subsets and balancing do not hold for {host.ref.name}, as ztunnel obeys none and it has no waypoint: {why}",
+            wanted="a waypoint before every host whose balancing is set",
+            fix=f"istioctl waypoint apply --enroll-namespace -n {found.snapshot.namespace}",
+            detail=host.name,
+        )
 
 
 def _used_subsets(found: Routes) -> frozenset[tuple[str, str]]:
@@ -86,9 +111,10 @@ def _of_place(key: str) -> bool:
 def _subsets(rule: DestinationRule, host: Host, found: Routes, used: frozenset[tuple[str, str]]) -> Iterator[Finding]:
     if found.snapshot.unread("pods"):
         return
+    wide = rule.spec.host.startswith("*")  # not every host that it covers needs every subset
     for subset in rule.spec.subsets:
-        if has_pods(subset, host, found) is False:
-            called = (host.name, subset.name) in used
+        called = (host.name, subset.name) in used
+        if (called or not wide) and has_pods(subset, host, found) is False:
             labels = ", ".join(f"{key}={value}" for key, value in subset.labels.items()) or "none"
             sent = "a route sends requests to it, which fail with 503" if called else "no route sends requests to it"
             yield Finding(
@@ -98,7 +124,7 @@ def _subsets(rule: DestinationRule, host: Host, found: Routes, used: frozenset[t
                 found=f"subset {subset.name} (labels {labels}) selects no pod of {host.ref.name}; {sent}",
                 wanted="every subset selects pods of its host",
                 fix=f"correct its labels, or take it out: {edit(reference(rule))}",
-                detail=subset.name,
+                detail=f"{host.ref.name} {subset.name}" if wide else subset.name,
             )
 
 

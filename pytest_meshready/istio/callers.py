@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio.clientmodes import ClientMode, ClientRules
+from pytest_meshready.istio.injector import MODE
 from pytest_meshready.istio.mtls_findings import CallerFault, caller_finding, not_automatic, unlabelled
+from pytest_meshready.istio.namespaces import mesh_label
 from pytest_meshready.istio.ports import PortState
-from pytest_meshready.istio.servermodes import Mode
-from pytest_meshready.results import Finding, ObjectRef, Unknown
+from pytest_meshready.istio.servermodes import Mode, PeerPolicies
+from pytest_meshready.istio.workloads import is_gateway, workloads
+from pytest_meshready.results import Finding, Level, ObjectRef, Unknown
 
 #: What `caller_findings` reads, besides the mesh configuration.
 READS = ("destinationrules", "pods", "services", "configmaps")
@@ -72,6 +75,54 @@ def caller_findings(snapshot: Snapshot, states: Iterable[PortState], line: str) 
         for (rule, mode, place), one in seen.items()
     ]
     return [*found, *_automatic(snapshot, automatic, line)], [Unknown(reason=reason) for reason in unknown]
+
+
+def unseen_findings(snapshot: Snapshot, states: Iterable[PortState], line: str) -> list[Finding]:
+    """Rules that make callers send something else than mTLS to Services of which no pod, or no proxy, could be judged.
+
+    Such as in manifests, where nothing tells what becomes of a template. Where the policies make the Service's pods STRICT
+    the two contradict each other, which is an error; else it is a warning, for pods without a proxy want just that.
+
+    Args:
+        snapshot: for the Services, the DestinationRules and the policies.
+        states: the ports that could be judged; the others are asked here.
+        line: the beginning of the codes.
+    """
+    namespace = snapshot.this_namespace()
+    if mesh_label(namespace.metadata.labels if namespace else {}) == f"{MODE}=ambient":
+        return []  # ztunnel carries mTLS whatever a rule says
+    rules, policies = ClientRules(snapshot), PeerPolicies(snapshot)
+    judged = {service for state in states for service in state.services}
+    fronting = [item for item in workloads(snapshot, snapshot.namespace) if is_gateway(item)]
+    seen: dict[tuple[Mode, *_Fault], _Seen] = {}
+    for service in in_namespace(snapshot.services, snapshot.namespace):
+        selector, name = service.spec.selector or {}, service.metadata.name
+        if not selector or service.spec.type == "ExternalName" or any(selector.items() <= item.labels.items() for item in fronting):
+            continue
+        modes = policies.of(selector, snapshot.namespace)
+        for port in service.spec.ports:
+            if port.protocol not in ("", "TCP") or (name, port.port) in judged:
+                continue
+            number = port.target_port if isinstance(port.target_port, int) and port.target_port else port.port
+            wanted = modes.port(number).mode
+            for client in rules.clients if wanted in _WANT_MTLS else ():
+                for mode in rules.modes(name, snapshot.namespace, port.port, client):
+                    if mode.mode in _OTHER and mode.by is not None:
+                        one = seen.setdefault((wanted, mode.by, mode.mode, mode.place), _Seen())
+                        one.clients[client] = None
+                        one.targets[f"{name}:{port.port}"] = None
+    return [
+        _unseen(wanted, CallerFault(rule=rule, mode=mode, place=place, clients=tuple(one.clients), targets=tuple(one.targets)), line)
+        for (wanted, rule, mode, place), one in seen.items()
+    ]
+
+
+def _unseen(wanted: Mode, fault: CallerFault, line: str) -> Finding:
+    made = caller_finding(fault, line)
+    strict = wanted is Mode.STRICT and made.level is Level.ERROR
+    who = "its pods" if len(fault.targets) == 1 else "their pods"
+    after = f"; the policies make {who} STRICT" if strict else f"; whether {who} have a proxy, which wants mTLS, is not known"
+    return replace(made, level=Level.ERROR if strict else Level.WARNING, found=made.found + after)
 
 
 def _asked(snapshot: Snapshot, targets: Mapping[tuple[str, int], _Target]) -> Iterator[tuple[str, _Target, str, ClientMode]]:

@@ -18,6 +18,7 @@ from pytest_meshready.istio.dataplane import DataPlane, counted, dataplane_class
 from pytest_meshready.istio.hosts import Host
 from pytest_meshready.istio.ports import target
 from pytest_meshready.istio.routes import Routes
+from pytest_meshready.istio.workloads import LabelIndex
 
 #: What `Calls` reads.
 READS = ("authorizationpolicies", "pods", "services")
@@ -50,7 +51,8 @@ class Calls:
         self._pods = routes.pods
         self._services = {item.metadata.name: item for item in in_namespace(snapshot.services, snapshot.namespace)}
         self._known = not snapshot.unread("authorizationpolicies", "pods")
-        self._policies = [
+        self._policies = LabelIndex[tuple[int, AuthorizationPolicy]]()
+        naming = (
             policy
             for policy in snapshot.authorizationpolicies
             if policy.metadata.namespace in (snapshot.namespace, snapshot.root_namespace)
@@ -58,7 +60,9 @@ class Calls:
             and policy.metadata.annotations.get(_DRY_RUN) != "true"
             and not policy.spec.target_refs
             and policy.spec.target_ref is None
-        ]
+        )
+        for place, policy in enumerate(naming):
+            self._policies.add(policy.spec.selector.match_labels if policy.spec.selector else {}, (place, policy))
         self.gateways = frozenset(account(pod) for pod in snapshot.pods if counted(pod) and dataplane_class(pod) is DataPlane.GATEWAY)
         self._by_account: dict[str, dict[str, Host]] = {}
         for host, _ in routes.callable():
@@ -101,7 +105,8 @@ class Calls:
         methods: set[str] = set()
         open_methods = False
         for pod in {frozenset(pod.metadata.labels.items()): pod for pod in pods}.values():
-            policies = [policy for policy in self._policies if _selects(policy, pod.metadata.labels)]
+            candidates = sorted(self._policies.candidates(pod.metadata.labels), key=lambda found: found[0])
+            policies = [policy for _, policy in candidates if _selects(policy, pod.metadata.labels)]
             if not policies:
                 return None
             number = self._number(host, port, pod)

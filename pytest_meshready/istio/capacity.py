@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import nodescaling, placement, projection, quotas
+from pytest_meshready.istio import nodeagents, nodescaling, placement, projection, quotas
 from pytest_meshready.istio.dataplane import PROXY, proxies
 from pytest_meshready.istio.namespaces import unread_in
+from pytest_meshready.istio.nodeagents import kind_of
 from pytest_meshready.istio.placement import Demand, Room, accepts, could_ever_fit, pack, rooms
 from pytest_meshready.istio.projection import ZTUNNEL, NextPod, is_ambient, next_pods
 from pytest_meshready.istio.quantities import CPU, MEMORY, amount, pod_request, text
@@ -197,7 +198,7 @@ def _demand(item: NextPod, count: int, resource: str, on: frozenset[str] = froze
 
 def _take_ztunnels(snapshot: Snapshot, found: Sequence[Room], resource: str) -> None:
     """In an ambient namespace every node carries a ztunnel; where it is not installed yet, its request is taken off."""
-    if is_ambient(snapshot, snapshot.namespace) and not any(item.metadata.name == "ztunnel" for item in snapshot.daemonsets):
+    if is_ambient(snapshot, snapshot.namespace) and not any(kind_of(item) == nodeagents.ZTUNNEL for item in nodeagents.agents(snapshot)):
         size = amount(ZTUNNEL[resource], resource) or 0
         for room in found:
             room.free -= size

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio import callers, ports
 from pytest_meshready.istio import policy as policies
-from pytest_meshready.istio.callers import caller_findings, mesh_config
+from pytest_meshready.istio.callers import caller_findings, mesh_config, unseen_findings
 from pytest_meshready.istio.clientmodes import ClientRules
 from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
@@ -44,6 +44,7 @@ def services_compatible(snapshot: Snapshot, exceptions: Mapping[str, str] | None
     table = port_states(snapshot)
     served = [state for state in table.states if state.services]
     findings, unknown = caller_findings(snapshot, table.states, "MR721")
+    findings += unseen_findings(snapshot, served, "MR721")
     findings += _towards_plaintext(snapshot, served)
     findings += _mixed_headless(snapshot, served)
     findings += _without_proxy(served, exceptions or {})
@@ -53,7 +54,7 @@ def services_compatible(snapshot: Snapshot, exceptions: Mapping[str, str] | None
     findings += _disabled(served)
     missing = [*unread_ends(snapshot, READS), *table.unknown, *unknown]
     services = {service for state in served for service in state.services}
-    if not services and not missing:
+    if not services and not missing and not findings:
         return Judgement(not_applicable=f"no Service of namespace {snapshot.namespace} leads to a pod", examined=len(table.states))
     return Judgement(
         summary=f"servers and callers agree on mTLS at {len(services)} ports of Services",

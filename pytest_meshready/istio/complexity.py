@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from pytest_meshready.cluster.objects import Pod
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio import routes
 from pytest_meshready.istio.avoid import concerns
@@ -18,6 +19,7 @@ from pytest_meshready.istio.hosts import Host
 from pytest_meshready.istio.routes import Routes, known_routes
 from pytest_meshready.istio.rules import RouteObject, Rule
 from pytest_meshready.istio.timeouts import edit
+from pytest_meshready.istio.workloads import LabelIndex
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef
 
 #: What `simple_routing` reads.
@@ -106,17 +108,23 @@ def _scores(found: Routes, objects: Iterable[RouteObject], clashing: Iterable[Cl
     filters = [("EnvoyFilters", item.spec.workload_selector) for item in in_namespace(snapshot.envoyfilters, snapshot.namespace)]
     filters += [("plugins", item.spec.selector) for item in in_namespace(snapshot.wasmplugins, snapshot.namespace)]
     filters += [("plugins", item.spec.selector) for item in in_namespace(snapshot.trafficextensions, snapshot.namespace)]
+    index = LabelIndex[tuple[str, Mapping[str, str]]]()
+    for name, host in hosts.items():
+        if host.labels:
+            index.add(host.labels, (name, host.labels))
     for cause, selector in filters:
         wanted = {**selector.labels, **selector.match_labels} if selector else {}
-        for name, host in hosts.items():
-            if not wanted or (host.labels and found.pods.select({**host.labels, **wanted}) and _agree(host.labels, wanted)):
-                scores[name].add(cause, 5)
+        for name in _before_pods(found.pods.select(wanted), index) if wanted else hosts:
+            scores[name].add(cause, 5)
     return scores
 
 
-def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether no label is wanted with two values."""
-    return all(other.get(key, value) == value for key, value in one.items())
+def _before_pods(pods: Iterable[Pod], index: LabelIndex[tuple[str, Mapping[str, str]]]) -> Iterable[str]:
+    """The hosts that lead to one of these pods, each once."""
+    found: dict[str, None] = {}
+    for labels in {frozenset(pod.metadata.labels.items()): pod.metadata.labels for pod in pods}.values():
+        found.update((name, None) for name, selector in index.candidates(labels) if selector.items() <= labels.items())
+    return found
 
 
 def _by_host(item: RouteObject) -> dict[str, list[Rule]]:

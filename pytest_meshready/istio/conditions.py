@@ -57,11 +57,10 @@ def _route(report: Report, route: Route, snapshot: Snapshot, gateways: set[str])
     said = [item for item in route.status.parents if item.controller_name.startswith(_CONTROLLER)]
     for parent in said:
         _negative(report, ref, parent.conditions, _OF_ROUTE, f"for parent {parent.parent_ref.name}: ")
-    if said:
-        return
+    told = {f"{item.parent_ref.namespace or ref.namespace}/{item.parent_ref.name}" for item in said}
     for asked in route.spec.parent_refs:
         name = f"{asked.namespace or ref.namespace}/{asked.name}"
-        if is_gateway(asked) and name not in gateways and not snapshot.unread("k8sgateways"):
+        if is_gateway(asked) and name not in told and name not in gateways and not snapshot.unread("k8sgateways"):
             report.add(
                 ref,
                 "PARENT-MISSING",
@@ -71,7 +70,7 @@ def _route(report: Report, route: Route, snapshot: Snapshot, gateways: set[str])
                 fix=f"correct parentRefs: {_edit(ref)}",
                 detail=name,
             )
-    for index, rule in enumerate(route.spec.rules):
+    for index, rule in enumerate(() if said else route.spec.rules):
         for backend in rule.backend_refs:
             _granted(report, ref, f"rules[{index}]", backend, snapshot)
 

@@ -12,8 +12,9 @@ from pytest_meshready.istio.availability import high_availability
 from pytest_meshready.istio.components import READS as COMPONENTS
 from pytest_meshready.istio.components import Istiod, gateways, held_namespaces, is_managed, istiods, why_no_istiod
 from pytest_meshready.istio.election import leader_election
+from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.restarts import no_crash_loops
-from pytest_meshready.istio.workloads import Workload, is_ready, pod_names, unread_in
+from pytest_meshready.istio.workloads import Workload, is_ready, pod_names
 from pytest_meshready.results import Finding, Judgement, Level, ObjectRef, Unknown
 
 __all__ = ["READS", "gateways", "high_availability", "istiod_replicas", "leader_election", "no_crash_loops"]

@@ -10,7 +10,8 @@ from pytest_meshready.cluster.objects import PodDisruptionBudget
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace, selects
 from pytest_meshready.istio.components import READS as COMPONENTS
 from pytest_meshready.istio.components import gateways, held_namespaces, istiods
-from pytest_meshready.istio.workloads import BATCH, LabelIndex, Workload, pod_names, unread_in, workloads
+from pytest_meshready.istio.namespaces import unread_in
+from pytest_meshready.istio.workloads import BATCH, LabelIndex, Workload, pod_names, workloads
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.results import Finding, Judgement, Level, ObjectRef, Unknown
 
@@ -142,8 +143,8 @@ def _of_workload(workload: Workload, budgets: Budgets, minimum: int | None) -> I
         return
     several = [pod for pod in workload.pods if len(budgets.of(pod.metadata.labels)) > 1]
     bare = [pod for pod in workload.pods if not budgets.of(pod.metadata.labels)]
-    if several:
-        yield _two_budgets(workload, found, pod_names(several))
+    if several or (not workload.pods and len(found) > 1):
+        yield _two_budgets(workload, found, pod_names(several) or "each one that its template makes")
     if bare:
         yield Finding(
             code="MR221-PART-UNCOVERED",
@@ -209,7 +210,7 @@ def _blocking(workload: Workload, budget: PodDisruptionBudget, minimum: int | No
             code="MR221-BLOCKS-DRAIN",
             level=Level.ERROR,
             object=workload.ref,
-            found=f"PodDisruptionBudget {name} ({rule}) allows no disruption although {now.healthy} of {now.expected} pods are healthy: "
+            found=f"PodDisruptionBudget {name} ({rule}) allows no disruption even while all {now.expected} pods are healthy: "
             "a drain of their nodes never ends",
             wanted="at least one allowed disruption while all pods are healthy",
             fix=_more_room(workload, name, single=now.expected < 2),

@@ -17,7 +17,7 @@ from pytest_meshready.istio import membership
 from pytest_meshready.istio.callers import mesh_config
 from pytest_meshready.istio.clientmodes import cluster_domain
 from pytest_meshready.istio.components import held_namespaces
-from pytest_meshready.istio.dataplane import DataPlane, dataplane_class
+from pytest_meshready.istio.dataplane import DataPlane, dataplane_class, proxies
 from pytest_meshready.istio.hosts import HERE, exported, matches, overlap
 from pytest_meshready.istio.membership import Member, members
 from pytest_meshready.istio.mtls_findings import shortened
@@ -32,7 +32,7 @@ READS_115 = (*membership.READS, "services", "serviceentries", "endpointslices")
 READS_822 = (*membership.READS, "sidecars", "serviceentries", "configmaps")
 
 #: What `names_resolve` reads.
-READS_823 = ("services", "serviceentries", "pods", "configmaps")
+READS_823 = ("services", "serviceentries", "pods", "configmaps", "sidecars")
 
 ALLOW_ANY, REGISTRY_ONLY = "ALLOW_ANY", "REGISTRY_ONLY"
 
@@ -248,12 +248,14 @@ def egress_ruled(snapshot: Snapshot, declared: Iterable[Dependency] | None = Non
     if not closed and not unknown:
         return _all_open(snapshot, outbound, opened, table, hardened=hardened)
     findings: list[Finding] = []
+    named = tuple(declared or ())
+    known = "every declared dependency has a ServiceEntry" if named else "no dependency is declared that could be compared"
     if closed:
         findings += [_mixed(snapshot, opened)] if opened else []
-        findings += _unreachable(snapshot, outbound, closed, tuple(declared or ()))
+        findings += _unreachable(snapshot, outbound, closed, named)
         findings += _too_open(snapshot)
     return Judgement(
-        summary=f"REGISTRY_ONLY for all {len(closed)} workloads; every declared dependency has a ServiceEntry",
+        summary=f"REGISTRY_ONLY for all {len(closed)} workloads; {known}",
         examined=len(closed),
         findings=tuple(findings),
         unknown=tuple(dict.fromkeys(unknown)),
@@ -323,7 +325,7 @@ def _unreachable(snapshot: Snapshot, outbound: Outbound, closed: list[Member], d
             object=ObjectRef(kind="Namespace", name=snapshot.namespace),
             found=f"dependency {host} cannot be called, because {why}",
             wanted="a ServiceEntry for each dependency, in the namespace or exported to it, and within the egress hosts of its Sidecar",
-            fix=f"kubectl -n {snapshot.namespace} get serviceentries,sidecars -o yaml",
+            fix=f"add or correct it; what is there: kubectl -n {snapshot.namespace} get serviceentries,sidecars -o yaml",
             detail=host,
         )
 
@@ -389,17 +391,18 @@ def names_resolve(snapshot: Snapshot) -> Judgement:
     """Line 8.2.3, what the objects say: names lead somewhere, and proxies can tell apart what they lead to.
 
     Errors: a TCP port of a ServiceEntry without an address, which catches what is meant for others; an ExternalName that means
-    a Service that does not exist.
+    a Service that does not exist. Warnings: such a port of a ServiceEntry of another namespace, where proxies here see it.
     """
     services = in_namespace(snapshot.services, snapshot.namespace)
     entries = in_namespace(snapshot.serviceentries, snapshot.namespace)
-    findings = [*_without_address(snapshot, entries), *_leading_nowhere(snapshot)]
+    foreign, unknown = _foreign(snapshot)
+    findings = [*_without_address(snapshot, (*entries, *foreign)), *_leading_nowhere(snapshot)]
     captured = str(_metadata(snapshot).get(_CAPTURE, "")) == "true"
     return Judgement(
         summary=f"{len(services)} Services and {len(entries)} ServiceEntries have names that lead somewhere",
         examined=len(services) + len(entries),
         findings=tuple(findings),
-        unknown=unread_in(snapshot, snapshot.namespace, "services", "serviceentries"),
+        unknown=(*unread_in(snapshot, snapshot.namespace, "services", "serviceentries"), *unknown),
         evidence=(
             Evidence(
                 kind="note",
@@ -415,17 +418,34 @@ def _metadata(snapshot: Snapshot) -> Mapping[str, object]:
     return said if isinstance(said, dict) else {}
 
 
+def _foreign(snapshot: Snapshot) -> tuple[list[ServiceEntry], tuple[Unknown, ...]]:
+    """The ServiceEntries of other namespaces that the workloads see; unknown where it takes Sidecars to tell."""
+    own = snapshot.namespace
+    catching = [item for item in snapshot.serviceentries if item.metadata.namespace != own and _catching(item) and _sees(None, item, own)]
+    unread = (*unread_in(snapshot, own, "sidecars"), *unread_in(snapshot, snapshot.root_namespace, "sidecars")) if catching else ()
+    if unread or not catching:
+        return [], tuple(dict.fromkeys(unread))
+    outbound = Outbound(snapshot)
+    scopes = [outbound.sidecar(pod.metadata.labels) for pod in in_namespace(snapshot.pods, own) if proxies(pod)]
+    return [item for item in catching if any(_sees(scope, item, own) for scope in scopes)], ()
+
+
+def _catching(item: ServiceEntry) -> list[int]:
+    """Its TCP ports, if it has no address by which they are told from others."""
+    plain = [port.number for port in item.spec.ports if port.protocol.upper() in ("TCP", "")]
+    return plain if not item.spec.addresses and not item.status.addresses else []
+
+
 def _without_address(snapshot: Snapshot, entries: Iterable[ServiceEntry]) -> Iterator[Finding]:
     """Istio's own message IST0134; istiod writes the addresses that it chose itself into the status (since 1.25)."""
     metadata = _metadata(snapshot)
     if not snapshot.is_deployed or (metadata.get(_CAPTURE) == "true" and metadata.get(_ALLOCATE) == "true"):
         return
     for item in entries:
-        plain = [port.number for port in item.spec.ports if port.protocol.upper() in ("TCP", "")]
-        if plain and not item.spec.addresses and not item.status.addresses:
+        if plain := _catching(item):
             yield Finding(
                 code="MR823-NO-ADDRESS",
-                level=Level.ERROR,
+                level=Level.ERROR if item.metadata.namespace == snapshot.namespace else Level.WARNING,
                 object=_ref(item),
                 found=f"its TCP port {shortened(map(str, plain))} has no address, so proxies take whatever goes to that port for it",
                 wanted="spec.addresses, or addresses that istiod allocates",

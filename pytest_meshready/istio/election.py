@@ -29,6 +29,7 @@ STALE = 60
 TERM = 30
 
 REQUIRED = "istio-namespace-controller-election"
+_INGRESS = "istio-leader"
 _ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
 _PER_REVISION = ("istio-gateway-deployment-", "istio-gateway-status-leader-")
 _LEASES = (*_PER_REVISION, "istio-status-leader", "istio-node-untaint", "istio-ip-autoallocate", "istio-leader", REQUIRED)
@@ -147,12 +148,18 @@ def _locks(snapshot: Snapshot, own: tuple[Istiod, ...]) -> tuple[list[Lock], lis
             spec = lease.spec
             locks.append(Lock(ref=ref, holder=spec.holder_identity or "", revision="", renewed=moment(spec.renew_time)))
     names = {lock.ref.name for lock in locks if lock.ref.kind == "Lease"}
-    return [lock for lock in locks if not _is_left_over(lock, names, own)], unknown
+    ingress = snapshot.mesh is None or snapshot.mesh.ingress_controller_mode != "OFF"
+    return [lock for lock in locks if not _is_left_over(lock, names, own, ingress=ingress)], unknown
 
 
-def _is_left_over(lock: Lock, leases: set[str], own: tuple[Istiod, ...]) -> bool:
-    """Whether nobody takes this lock any more: its revision is gone, its feature is off, or a Lease has replaced it."""
+def _is_left_over(lock: Lock, leases: set[str], own: tuple[Istiod, ...], *, ingress: bool) -> bool:
+    """Whether nobody takes this lock any more: its revision is gone, its feature is off, or a Lease has replaced it.
+
+    ``ingress`` tells whether istiod looks after Ingresses (``meshConfig.ingressControllerMode``), for which it takes a lock.
+    """
     name = lock.ref.name
+    if name == _INGRESS and not ingress:
+        return True
     if lock.ref.kind == "ConfigMap" and any(lease == name or lease.startswith(f"{name}-") for lease in leases):
         return True
     for prefix in _PER_REVISION:

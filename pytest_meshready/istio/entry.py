@@ -14,14 +14,14 @@ from pytest_meshready.cluster.objects_entry import Gateway, GatewayServer, HttpM
 from pytest_meshready.cluster.objects_traffic import HTTPRoute, K8sGateway, RouteMatch, RouteRule
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.clientmodes import cluster_domain
+from pytest_meshready.istio.virtualservices import gateway_name
 from pytest_meshready.results import ObjectRef, Unknown
 
 #: What `entries` reads.
 READS = ("virtualservices", "gateways", "httproutes", "k8sgateways", "services", "pods")
 
-_MESH = "mesh"
 _GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-_TERMINATED = frozenset({"", "SIMPLE", "OPTIONAL_MUTUAL"})
+_TERMINATED = frozenset({"SIMPLE", "OPTIONAL_MUTUAL"})  # without a mode it is PASSTHROUGH
 _PLAIN, _TLS = frozenset({"HTTP", "HTTP2"}), frozenset({"HTTPS"})
 _SERVICE_TYPES = ("LoadBalancer", "NodePort", "ClusterIP")
 
@@ -109,9 +109,9 @@ class _Finder:
         gateways = {(item.metadata.namespace, item.metadata.name): item for item in self._snapshot.gateways}
         for route in self._snapshot.virtualservices:
             for name in route.spec.gateways:
-                namespace, slash, short = name.rpartition("/")
-                gateway = gateways.get((namespace if slash else route.metadata.namespace, short))
-                if name != _MESH and gateway is not None:
+                namespace, _, short = gateway_name(name, route.metadata.namespace).partition("/")
+                gateway = gateways.get((namespace, short))
+                if gateway is not None:
                     yield from self._through(gateway, route, name)
 
     def _through(self, gateway: Gateway, route: VirtualService, name: str) -> Iterator[Entry]:

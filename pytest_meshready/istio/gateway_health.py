@@ -13,7 +13,8 @@ from pytest_meshready.istio import gateways
 from pytest_meshready.istio.dataplane import proxies
 from pytest_meshready.istio.gateways import Ways
 from pytest_meshready.istio.mtls_findings import shortened
-from pytest_meshready.istio.workloads import Workload, is_ready, pod_names, unread_in
+from pytest_meshready.istio.namespaces import unread_in
+from pytest_meshready.istio.workloads import Workload, is_ready, pod_names
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef
 
 #: What `gateway_health` reads.
@@ -33,14 +34,14 @@ def gateway_health(snapshot: Snapshot) -> Judgement:
     Istio's readiness probe; an HTTP check of a traffic port, which answers 404 to a name that no route knows.
     """
     ways = Ways(snapshot)
-    if ways.none:
-        return Judgement(not_applicable=ways.none, examined=len(ways.all_gateways))
+    if ways.nothing is not None:
+        return ways.nothing
     findings: list[Finding] = []
     rows: list[dict[str, str]] = []
     for workload in ways.workloads:
         findings += [] if unread_in(snapshot, workload.ref.namespace, "pods") else _pods(workload)
         for service in ways.services(workload):
-            findings += _service(service)
+            findings += _service(service, deployed=snapshot.is_deployed)
             rows.append(_row(service))
     unknown = [*ways.unread, *snapshot.unread(*(key for key in READS if key not in gateways.ROUTES))]
     if not ways.workloads:
@@ -96,11 +97,12 @@ def _asks_agent(container: Container) -> bool:
     return probe is not None and probe.http_get is not None and probe.http_get.path == STATUS_PATH
 
 
-def _service(service: Service) -> Iterator[Finding]:
+def _service(service: Service, *, deployed: bool) -> Iterator[Finding]:
+    """What a load balancer is told. The port for health checks is the API server's to give: manifests have none yet."""
     spec = service.spec
     if spec.type != "LoadBalancer":
         return
-    if spec.external_traffic_policy == "Local" and not spec.health_check_node_port:
+    if deployed and spec.external_traffic_policy == "Local" and not spec.health_check_node_port:
         yield _about(
             service,
             "NO-NODE-PORT",

@@ -13,21 +13,24 @@ from dataclasses import dataclass
 from pytest_meshready.cluster.objects import HorizontalPodAutoscaler, Service
 from pytest_meshready.cluster.objects_entry import Gateway, VirtualService
 from pytest_meshready.cluster.objects_traffic import GRPCRoute, HTTPRoute, K8sGateway, TCPRoute, TLSRoute
-from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio import components
 from pytest_meshready.istio.components import held_namespaces
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class, placeholder
 from pytest_meshready.istio.moments import ago, moment, now_of
 from pytest_meshready.istio.mtls_findings import shortened
+from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.policy import label_sets
+from pytest_meshready.istio.rules import MESH
+from pytest_meshready.istio.virtualservices import gateway_name
 from pytest_meshready.istio.workloads import READS as WORKLOADS
-from pytest_meshready.istio.workloads import Workload, is_ready, pod_names, unread_in
+from pytest_meshready.istio.workloads import Workload, is_ready, pod_names
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What tells which Gateways lead into a namespace.
 ROUTES = ("gateways", "virtualservices", "k8sgateways", "httproutes", "grpcroutes", "tlsroutes", "tcproutes")
 
-#: What `Ways` reads.
+#: What `Ways` reads; `Ways.nothing` looks at Ingresses, too, where no Gateway leads in.
 READS = (*components.READS, *ROUTES)
 
 #: What `gateway_installed` reads.
@@ -39,7 +42,6 @@ PENDING = 600
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 _WAYPOINTS = frozenset({"istio-waypoint", "istio-agentgateway-waypoint"})
 _EGRESS = frozenset({"egressgateway", "istio-egressgateway"})
-_MESH = "mesh"
 
 K8sRoute = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute
 
@@ -88,11 +90,18 @@ class Ways:
         return self._snapshot.unread(*ROUTES)
 
     @property
-    def none(self) -> str:
-        """Why the lines about ingress do not apply; empty where they do, or where it is not known."""
+    def nothing(self) -> Judgement | None:
+        """What lines about ingress say where no Gateway leads in: that they do not apply, or that an Ingress does; else None."""
         if self.found or self.missing or self.unread:
-            return ""
-        return f"no Gateway leads into namespace {self._snapshot.namespace}"
+            return None
+        namespace, looked = self._snapshot.namespace, len(self.all_gateways)
+        if unread := unread_in(self._snapshot, namespace, "ingresses"):
+            return Judgement(unknown=unread)
+        names = shortened(item.metadata.name for item in in_namespace(self._snapshot.ingresses, namespace))
+        if names:
+            why = f"what enters namespace {namespace} by Ingress {names} passes no Gateway: what its controller does is not looked at"
+            return Judgement(unknown=(Unknown(reason=why),))
+        return Judgement(not_applicable=f"no Gateway leads into namespace {namespace}", examined=looked)
 
     def services(self, workload: Workload) -> list[Service]:
         """The Services in front of a workload."""
@@ -183,17 +192,22 @@ def _ref(item: Gateway | K8sGateway) -> ObjectRef:
 
 
 def _named_by_istio(snapshot: Snapshot) -> set[tuple[str, str]]:
-    """The Gateways by which VirtualServices lead to Services of the namespace."""
+    """The Gateways by which VirtualServices lead to Services of the namespace, also where they delegate to others that do."""
+    parts = {(item.metadata.namespace, item.metadata.name): item for item in snapshot.virtualservices if not item.spec.hosts}
     found: set[tuple[str, str]] = set()
     for route in snapshot.virtualservices:
-        own = route.metadata.namespace == snapshot.namespace
-        if not own and not any(_is_in(host, route.metadata.namespace, snapshot.namespace) for host in _hosts(route)):
-            continue
-        for name in route.spec.gateways:
-            place, slash, short = name.rpartition("/")
-            if name != _MESH:
-                found.add((place if slash else route.metadata.namespace, short))
+        own = route.metadata.namespace
+        to = [item.delegate for item in route.spec.http if item.delegate is not None]
+        delegated = [part for item in to if (part := parts.get((item.namespace or own, item.name))) is not None]
+        if any(_leads_to(item, snapshot.namespace) for item in (route, *delegated)):
+            names = (gateway_name(name, own).partition("/") for name in route.spec.gateways if name != MESH)
+            found |= {(place, short) for place, _, short in names}
     return found
+
+
+def _leads_to(route: VirtualService, namespace: str) -> bool:
+    own = route.metadata.namespace
+    return own == namespace or any(_is_in(host, own, namespace) for host in _hosts(route))
 
 
 def _hosts(route: VirtualService) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pytest_meshready.cluster.objects import Service
 from pytest_meshready.cluster.objects_traffic import EntryPort, ServiceEntry
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.clientmodes import cluster_domain
+from pytest_meshready.istio.components import held_namespaces
 from pytest_meshready.istio.protocols import HTTP_FAMILY, Protocol, declared, named
 from pytest_meshready.results import ObjectRef, Unknown
 
@@ -86,7 +87,7 @@ class Hosts:
         self._exact: dict[str, list[Host]] = {}
         self._wild: dict[str, list[Host]] = {}
         self._namespaces = {item.metadata.name for item in snapshot.namespaces}
-        self._read_in = {snapshot.namespace, snapshot.istio_namespace, snapshot.root_namespace}
+        self._read_in = frozenset(held_namespaces(snapshot))
         #: Every host once, Services first.
         self.all: tuple[Host, ...] = (
             *(self._service(item) for item in snapshot.services),

@@ -21,7 +21,6 @@ from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.policy import ANY, IDENTITIES, Action, Policies, Policy, Rule, known_policies, negative, unread_policies
 from pytest_meshready.istio.sidecar_faults import edit
 from pytest_meshready.istio.workloads import READS as WORKLOADS
-from pytest_meshready.istio.workloads import unread_in as is_unread_in
 from pytest_meshready.istio.workloads import workloads
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
@@ -108,7 +107,7 @@ class _Look:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._read = [name for name in held_namespaces(snapshot) if not is_unread_in(snapshot, name, *WORKLOADS, "serviceaccounts")]
+        self._read = [name for name in held_namespaces(snapshot) if not unread_in(snapshot, name, *WORKLOADS, "serviceaccounts")]
         self._namespaces = None if snapshot.unread("namespaces") else {item.metadata.name for item in snapshot.namespaces}
         self._accounts = {(item.metadata.namespace, item.metadata.name) for item in snapshot.serviceaccounts}
         self._used = {

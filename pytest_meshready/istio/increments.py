@@ -13,9 +13,10 @@ from itertools import pairwise
 
 from pytest_meshready.cluster.objects import PeerAuthentication
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
+from pytest_meshready.istio.components import held_namespaces
 from pytest_meshready.istio.moments import ago, moment
 from pytest_meshready.istio.mtls_findings import shortened, shown
-from pytest_meshready.istio.namespaces import mesh_label
+from pytest_meshready.istio.namespaces import mesh_label, unread_in
 from pytest_meshready.istio.ports import PortState
 from pytest_meshready.istio.servermodes import Ignored, Mode, PeerPolicies, reference, set_mode
 from pytest_meshready.results import Finding, Level, ObjectRef, Unknown
@@ -45,6 +46,7 @@ def increments(snapshot: Snapshot, states: Iterable[PortState], namespaces: tupl
     every = tuple(states)
     policies = PeerPolicies(snapshot)
     findings = [*_without_effect(every), *_none_strict(snapshot, every), *_mesh_first(snapshot, policies)]
+    findings += _mesh_before(snapshot, policies, namespaces or ())
     apart, unknown = _too_close(snapshot, policies, namespaces or ())
     return Steps(findings=(*findings, *apart), unknown=tuple(unknown))
 
@@ -90,7 +92,7 @@ def _mesh_first(snapshot: Snapshot, policies: PeerPolicies) -> Iterator[Finding]
     if mesh is None or set_mode(mesh.spec.mtls) is not Mode.STRICT or not others or snapshot.namespace == snapshot.root_namespace:
         return
     namespace = snapshot.this_namespace()
-    own = _first_strict(snapshot)
+    own = _first_strict(snapshot, snapshot.namespace)
     whole, step = moment(mesh.metadata.creation_timestamp), moment(own.metadata.creation_timestamp) if own else None
     born = moment(namespace.metadata.creation_timestamp) if namespace else None
     if whole is None or (step is not None and step <= whole) or (born is not None and born >= whole):
@@ -108,17 +110,45 @@ def _mesh_first(snapshot: Snapshot, policies: PeerPolicies) -> Iterator[Finding]
     )
 
 
+def _mesh_before(snapshot: Snapshot, policies: PeerPolicies, namespaces: tuple[str, ...]) -> Iterator[Finding]:
+    """The whole mesh became STRICT before other declared namespaces had, as far as their policies are still there."""
+    mesh = policies.mesh_wide()
+    whole = moment(mesh.metadata.creation_timestamp) if mesh and set_mode(mesh.spec.mtls) is Mode.STRICT else None
+    if mesh is None or whole is None:
+        return
+    born = {item.metadata.name: moment(item.metadata.creation_timestamp) for item in snapshot.namespaces}
+    late = []
+    for name in dict.fromkeys(namespaces):
+        since = born.get(name)
+        if name in (snapshot.namespace, snapshot.root_namespace) or since is None or since >= whole or _unread(snapshot, name):
+            continue
+        first = _first_strict(snapshot, name)
+        step = moment(first.metadata.creation_timestamp) if first else None
+        if step is None or step > whole:
+            late.append(name)
+    if late:
+        date = mesh.metadata.creation_timestamp
+        yield Finding(
+            code="MR723-MESH-BEFORE",
+            level=Level.WARNING,
+            object=reference(mesh),
+            found=f"it makes the whole mesh STRICT since {date}; no STRICT policy of {shortened(late)} is older",
+            wanted=_WANTED,
+            fix="say in the attestation of 7.2.3 in which order they became STRICT: kubectl get peerauthentication -A",
+        )
+
+
 def _other_meshed(snapshot: Snapshot) -> list[str]:
     """The other namespaces that a label puts into the mesh."""
     apart = (snapshot.namespace, snapshot.root_namespace, snapshot.istio_namespace)
     return [item.metadata.name for item in snapshot.namespaces if item.metadata.name not in apart and mesh_label(item.metadata.labels)]
 
 
-def _first_strict(snapshot: Snapshot) -> PeerAuthentication | None:
-    """The oldest policy of the namespace that makes anything in it STRICT."""
+def _first_strict(snapshot: Snapshot, namespace: str) -> PeerAuthentication | None:
+    """The oldest policy of a namespace that makes anything in it STRICT."""
     strict = [
         policy
-        for policy in in_namespace(snapshot.peerauthentications, snapshot.namespace)
+        for policy in in_namespace(snapshot.peerauthentications, namespace)
         if Mode.STRICT in (set_mode(mtls) for mtls in (policy.spec.mtls, *policy.spec.port_level_mtls.values()))
     ]
     return min(strict, key=lambda policy: policy.metadata.creation_timestamp or "", default=None)
@@ -126,24 +156,24 @@ def _first_strict(snapshot: Snapshot) -> PeerAuthentication | None:
 
 def _too_close(snapshot: Snapshot, policies: PeerPolicies, namespaces: tuple[str, ...]) -> tuple[list[Finding], list[Unknown]]:
     """Of the declared namespaces: two that became STRICT within a day, and those whose policies are not known."""
-    read = (snapshot.namespace, snapshot.istio_namespace, snapshot.root_namespace)
     dated: list[tuple[datetime, PeerAuthentication]] = []
     unknown: list[Unknown] = []
     for name in dict.fromkeys(namespaces):
-        policy = policies.namespace_wide(name)
-        if policy is None and name not in read:
-            unknown.append(
-                Unknown(
-                    reason=f"PeerAuthentications of namespace {name} were not read, so its step to STRICT cannot be compared",
-                    verb="list",
-                    resource="peerauthentications.security.istio.io",
-                    namespace=name,
-                )
-            )
+        policy, missing = policies.namespace_wide(name), _unread(snapshot, name)
+        if policy is None and missing:
+            unknown += missing
         elif policy is not None and set_mode(policy.spec.mtls) is Mode.STRICT and (when := moment(policy.metadata.creation_timestamp)):
             dated.append((when, policy))
     dated.sort(key=lambda item: item[0])
     return [_close(*pair) for pair in pairwise(dated) if pair[1][0] - pair[0][0] < APART], unknown
+
+
+def _unread(snapshot: Snapshot, namespace: str) -> tuple[Unknown, ...]:
+    """Why the policies of a declared namespace are not known; empty where they are."""
+    if namespace in (*held_namespaces(snapshot), *snapshot.declared_namespaces):
+        return unread_in(snapshot, namespace, "peerauthentications")
+    reason = f"PeerAuthentications of namespace {namespace} were not read, so its step to STRICT cannot be compared"
+    return (Unknown(reason=reason),)
 
 
 def _close(before: tuple[datetime, PeerAuthentication], after: tuple[datetime, PeerAuthentication]) -> Finding:

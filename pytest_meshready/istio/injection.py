@@ -46,6 +46,8 @@ def injection_by_label(snapshot: Snapshot) -> Judgement:
         return Judgement(
             summary=f"namespace {snapshot.namespace} is ambient ({label}): nothing is injected, the nodes' ztunnel carries its traffic",
             examined=1,
+            findings=tuple(_undiscovered(snapshot, labels)),
+            unknown=() if snapshot.mesh else snapshot.unread("configmaps"),
             evidence=(_labels_seen(namespace),),
         )
     decision = injection(snapshot, labels, {}, {})
@@ -82,7 +84,8 @@ def _two_labels(snapshot: Snapshot, labels: Mapping[str, str]) -> list[Finding]:
     """Labels that contradict each other, and which of them wins."""
     findings, revision = [], labels.get(REVISION)
     if labels.get(INJECTION) == "enabled" and revision:
-        gone = "" if control_plane_of(snapshot, revision) else f", and there is no control plane of revision {revision}"
+        known = control_plane_of(snapshot, revision) or snapshot.unread("mutatingwebhookconfigurations")
+        gone = "" if known else f", and there is no control plane of revision {revision}"
         findings.append(
             Finding(
                 code="MR412-TWO-LABELS",
@@ -209,9 +212,13 @@ def _undiscovered(snapshot: Snapshot, labels: Mapping[str, str]) -> list[Finding
     selectors = snapshot.mesh.discovery_selectors if snapshot.mesh else ()
     if not selectors or any(selects(selector, labels) for selector in selectors):
         return []
-    found = (
-        "meshConfig.discoverySelectors leave it out: istiod writes no istio-ca-root-cert there, and injected pods hang in ContainerCreating"
+    ambient = mesh_label(labels) == f"{MODE}=ambient"
+    effect = (
+        "tells ztunnel nothing of its pods"
+        if ambient
+        else "writes no istio-ca-root-cert there, and injected pods hang in ContainerCreating"
     )
+    found = f"meshConfig.discoverySelectors leave it out: istiod {effect}"
     return [
         Finding(
             code="MR412-NOT-DISCOVERED",

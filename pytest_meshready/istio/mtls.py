@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import callers, ports
-from pytest_meshready.istio.callers import caller_findings
+from pytest_meshready.istio.callers import caller_findings, unseen_findings
 from pytest_meshready.istio.increments import increments
 from pytest_meshready.istio.moments import now_of
 from pytest_meshready.istio.mtls_findings import Group, finding, groups, ignored_findings, shortened
@@ -72,10 +72,10 @@ def permissive(snapshot: Snapshot) -> Judgement:
     port without a proxy before it; PERMISSIVE only because nobody said anything.
     """
     survey = _Survey(snapshot)
+    found = unseen_findings(snapshot, survey.states, "MR711")
     if survey.nothing:
-        return Judgement(unknown=survey.unknown)
+        return Judgement(findings=tuple(found), unknown=survey.unknown)
     wanted = "PERMISSIVE in this phase, so that callers with and without a proxy are both served"
-    found: list[Finding] = []
     for group in groups(state for state in survey.states if state.mode in (Mode.STRICT, Mode.DISABLE)):
         level = Level.ERROR if group.served and not group.first.gap else Level.WARNING
         found.append(finding(group, "MR711", level, wanted=wanted))
@@ -90,10 +90,11 @@ def strict_incrementally(snapshot: Snapshot, namespaces: tuple[str, ...] | None 
 
     Errors: no port is STRICT; a policy asks for STRICT and has no effect; the whole mesh became STRICT before this
     namespace did. Warnings: a port that passes its STRICT proxy by, or has none; two of ``namespaces`` less than 24 hours
-    apart. Ports that are PERMISSIVE still are the steps to come, and only shown.
+    apart, or the whole mesh before others of them. Ports that are PERMISSIVE still are the steps to come, and only shown.
 
     Args:
-        snapshot: of the cluster. PeerAuthentications are known of the run's, the control plane's and the root namespace.
+        snapshot: of the cluster. PeerAuthentications are known of the run's, the control plane's, the root and the declared
+            namespaces.
         namespaces: the namespaces that the team declared for the mesh; None if it declared none.
     """
     survey = _Survey(snapshot)

@@ -11,7 +11,10 @@ from pytest_meshready.istio.injector import INJECTION, MODE
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `namespaces_defined` reads.
-READS = ("namespaces", "pods")
+READS = ("namespaces", "pods", "node_pods")
+
+#: The label of pods with a sidecar; gateways do not carry it.
+_PROXIED = "security.istio.io/tlsMode"
 
 _MESHED = frozenset({DataPlane.NATIVE, DataPlane.CLASSIC, DataPlane.PROXYLESS, DataPlane.AMBIENT})
 
@@ -30,7 +33,10 @@ def mesh_label(labels: Mapping[str, str]) -> str:
 
 
 def unread_in(snapshot: Snapshot, namespace: str, *keys: str) -> tuple[Unknown, ...]:
-    """What is unknown of these kinds in one namespace: a list that was refused in another one does not matter there."""
+    """What is unknown of these kinds in one namespace, so that what is missing there may still exist.
+
+    What was refused, or could not be understood, in another namespace does not matter there.
+    """
     return tuple(unknown for unknown in snapshot.unread(*keys) if unknown.namespace in ("", namespace))
 
 
@@ -46,7 +52,7 @@ def namespaces_defined(snapshot: Snapshot, declared: tuple[str, ...] | None) -> 
     """Line 1.1.4: the namespaces in the mesh are those that the team declared.
 
     Args:
-        snapshot: of the cluster; pods are looked at only in the namespace of the run.
+        snapshot: of the cluster; of pods in other namespaces only whether they have a sidecar, where the team declared any.
         declared: the list ``namespaces`` of the settings. Without it the namespace of the run is the declaration, and the
             others are listed and fail nothing.
     """
@@ -63,6 +69,8 @@ def namespaces_defined(snapshot: Snapshot, declared: tuple[str, ...] | None) -> 
     findings = [finding for name in wanted if (finding := _declared(name, existing, meshed))]
     if declared is not None:
         findings += [_undeclared(name, meshed[name]) for name in sorted(meshed) if name not in declared]
+        findings += [_pods_undeclared(*item) for item in _elsewhere(snapshot, {*declared, *meshed})]
+        unknown += snapshot.unread("node_pods")
         if snapshot.namespace not in (*declared, *meshed):
             findings.append(_undeclared(snapshot.namespace, "not in the mesh yet, and accepted by this run"))
     others = [name for name in sorted(meshed) if name not in wanted]
@@ -108,6 +116,28 @@ def _undeclared(name: str, how: str) -> Finding:
         found=f"it is not in the list namespaces of the settings ({how})",
         wanted="every namespace of the mesh is declared",
         fix=f"add it to the list namespaces, or take it out of the mesh: kubectl get namespace {name} --show-labels",
+    )
+
+
+def _elsewhere(snapshot: Snapshot, known: set[str]) -> list[tuple[str, list[str]]]:
+    """The namespaces that nobody declared or labelled, with the pods in them that have a sidecar."""
+    apart = {*known, snapshot.namespace, snapshot.istio_namespace, *snapshot.gateway_namespaces}
+    found: dict[str, list[str]] = {}
+    for pod in snapshot.node_pods:
+        namespace, labels = pod.metadata.namespace, pod.metadata.labels
+        if labels.get(_PROXIED) == "istio" and namespace not in apart:
+            found.setdefault(namespace, []).append(pod.metadata.name)
+    return sorted(found.items())
+
+
+def _pods_undeclared(name: str, pods: list[str]) -> Finding:
+    return Finding(
+        code="MR114-PODS-UNDECLARED",
+        level=Level.ERROR,
+        object=ObjectRef(kind="Namespace", name=name),
+        found=f"it is not in the list namespaces of the settings and carries no label, but pods in it have a sidecar: {_listed(pods)}",
+        wanted="every namespace of the mesh is declared",
+        fix=f"add it to the list namespaces, or find out what injects them: kubectl -n {name} get pods --show-labels",
     )
 
 

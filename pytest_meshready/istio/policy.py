@@ -139,7 +139,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Policy:
-    """One AuthorizationPolicy. ``targeted`` ones are for gateways and waypoints and reach no workload by its labels."""
+    """One AuthorizationPolicy.
+
+    Those with ``attached_to`` (``targetRefs``, each a kind and a name) are for gateways and waypoints and reach no workload by
+    its labels.
+    """
 
     ref: ObjectRef
     action: Action = Action.ALLOW
@@ -147,7 +151,12 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     provider: str = ""
     dry_run: bool = False
-    targeted: bool = False
+    attached_to: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def targeted(self) -> bool:
+        """Whether it is for gateways and waypoints alone."""
+        return bool(self.attached_to)
 
     @property
     def allows_nothing(self) -> bool:
@@ -292,7 +301,7 @@ def parsed(policy: AuthorizationPolicy) -> Policy:
         rules=tuple(_rule(rule) for rule in spec.rules or () if isinstance(rule, dict)),
         provider=spec.provider.name if spec.provider else "",
         dry_run=policy.metadata.annotations.get(DRY_RUN, "") in _TRUE,
-        targeted=bool(spec.target_refs or spec.target_ref),
+        attached_to=tuple((ref.kind, ref.name) for ref in (*spec.target_refs, spec.target_ref) if ref is not None),
     )
 
 

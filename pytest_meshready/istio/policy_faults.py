@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pytest_meshready.cluster.objects_policy import RequestAuthentication
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
+from pytest_meshready.istio.once import once
 from pytest_meshready.istio.policy import Action, Effective, Policies, Policy, Reach, Rule, Target, label_sets, reached
-from pytest_meshready.istio.ports import ANY_PORT, PortState, port_states
+from pytest_meshready.istio.ports import ANY_PORT, port_states
 from pytest_meshready.istio.protocols import TCP_FAMILY, declared
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import workloads
@@ -26,7 +27,7 @@ class Faults:
 
 
 @dataclass(slots=True)
-class _Port:
+class ServedPort:
     """A port of a workload: ``tcp`` where every Service in front of it declares a protocol that is not HTTP."""
 
     tcp: bool = False
@@ -58,7 +59,7 @@ class _Look:
         self._snapshot = snapshot
         self._policies = policies
         self._called = called
-        self._ports = _ports(snapshot, port_states(snapshot).states)
+        self._ports = served_ports(snapshot)
         self.unknown = unread_in(snapshot, snapshot.namespace, "requestauthentications")
         self.reached = reached(called)
         if snapshot.mesh is None and any(policy.action is Action.CUSTOM for policy in self.reached):
@@ -149,28 +150,35 @@ class _Look:
     def tokens(self) -> Iterator[Finding]:
         """RequestAuthentications whose tokens nobody demands: a request without one passes."""
         namespaces = dict.fromkeys((self._snapshot.namespace, self._snapshot.root_namespace))
+        carrying: dict[tuple[str, str], dict[ObjectRef, Target]] = {}
+        for target in self._called:
+            for pair in (pair for labels in target.labels for pair in labels.items()):
+                carrying.setdefault(pair, {})[target.workload.ref] = target
         for item in (found for place in namespaces for found in in_namespace(self._snapshot.requestauthentications, place)):
             if item.spec.target_refs or item.spec.target_ref or not item.spec.jwt_rules:
                 continue
             selector = item.spec.selector.match_labels if item.spec.selector else {}
-            selected = [target for target in self._called if target.selected_by(selector)]
+            first = next(iter(selector.items()), None)
+            among = self._called if first is None else carrying.get(first, {}).values()
+            selected = [target for target in among if target.selected_by(selector)]
             lax = [target.name for target in selected if not all(_demands_token(own) for own in target.effective)]
             if lax:
                 yield _optional_token(item, lax)
 
 
-def _ports(snapshot: Snapshot, states: Iterable[PortState]) -> dict[ObjectRef, dict[int, _Port]]:
-    """The ports that something answers on, of each workload."""
+@once
+def served_ports(snapshot: Snapshot) -> Mapping[ObjectRef, Mapping[int, ServedPort]]:
+    """The ports that something answers on, of each workload of the run's namespace."""
     protocols = {
         (service.metadata.name, port.port): declared(port).protocol
         for service in in_namespace(snapshot.services, snapshot.namespace)
         for port in service.spec.ports
     }
-    found: dict[ObjectRef, dict[int, _Port]] = {}
-    for state in states:
+    found: dict[ObjectRef, dict[int, ServedPort]] = {}
+    for state in port_states(snapshot).states:
         if state.port == ANY_PORT or not state.served:
             continue
-        port = found.setdefault(state.workload.ref, {}).setdefault(state.port, _Port())
+        port = found.setdefault(state.workload.ref, {}).setdefault(state.port, ServedPort())
         kinds = [protocols[service] for service in state.services if service in protocols]
         port.tcp = bool(kinds) and all(kind in TCP_FAMILY for kind in kinds)
         port.ambient = port.ambient or state.ambient
@@ -212,7 +220,7 @@ def _too_wide(policy: Policy, number: int, rule: Rule) -> Iterator[Finding]:
         yield _finding(policy, "ALL-BUT", Level.WARNING, found=what, wanted=wanted, fix=f"name those it is for: {command}", number=number)
 
 
-def _no_such_port(policy: Policy, number: int, asked: set[int], known: Mapping[ObjectRef, Mapping[int, _Port]]) -> Finding:
+def _no_such_port(policy: Policy, number: int, asked: set[int], known: Mapping[ObjectRef, Mapping[int, ServedPort]]) -> Finding:
     """The frequent mistake: the Service's port where the pod's is meant."""
     mixed = sorted(
         {(wrong, real) for ports in known.values() for real, port in ports.items() for wrong in asked & port.service_ports if wrong != real}

@@ -18,6 +18,7 @@ from pytest_meshready.cluster.snapshot import InjectorConfig, Snapshot, in_names
 from pytest_meshready.istio.capture import ISTIO_PORTS, Capture, capture
 from pytest_meshready.istio.dataplane import PROXY, DataPlane, dataplane_class
 from pytest_meshready.istio.moments import moment
+from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.workloads import BATCH, LabelIndex, Workload, app_containers, is_gateway, pod_names, workloads
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.results import Finding, Judgement, Level, Unknown
@@ -102,9 +103,10 @@ def _judgement(snapshot: Snapshot, serving: tuple[Serving, ...], line: _Line, st
     for workload in asked:
         findings += _unknown_ports(workload, line)
         findings += _through_the_proxy(snapshot.injector, workload, line, strict)
-    unknown = list(snapshot.unread(*READS))
+    unknown = list(unread_in(snapshot, snapshot.namespace, *READS))
     if any(finding.code.endswith("-NOT-REWRITTEN") and finding.level is Level.INFO for finding in findings):
-        unknown += snapshot.unread(POLICIES)  # unseen, one of them may make the proxy refuse this probe
+        for namespace in dict.fromkeys((snapshot.namespace, snapshot.root_namespace)):
+            unknown += unread_in(snapshot, namespace, POLICIES)  # unseen, one of them may make the proxy refuse this probe
     if not asked and not unknown:
         unknown.append(Unknown(reason=f"namespace {snapshot.namespace} has no workload that serves requests"))
     return Judgement(

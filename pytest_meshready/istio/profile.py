@@ -14,8 +14,9 @@ from pytest_meshready.cluster.objects import Resources
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio.components import DEFAULT, Istiod, istiods, why_no_istiod
 from pytest_meshready.istio.components import READS as COMPONENTS
+from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.quantities import CPU, MEMORY, amount
-from pytest_meshready.istio.workloads import is_gateway, unread_in, workloads
+from pytest_meshready.istio.workloads import is_gateway, workloads
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What both rules read.

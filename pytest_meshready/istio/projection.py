@@ -16,6 +16,7 @@ from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio.dataplane import PROXY, dataplane_class, proxies
 from pytest_meshready.istio.dataplane import DataPlane as Plane
 from pytest_meshready.istio.injector import MODE
+from pytest_meshready.istio.namespaces import mesh_label
 from pytest_meshready.istio.quantities import amount, pod_request
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import Workload, workloads
@@ -155,7 +156,7 @@ def proxy_of(snapshot: Snapshot, workload: Workload, ranges: Sequence[LimitRange
 def is_ambient(snapshot: Snapshot, namespace: str) -> bool:
     """Whether ztunnel carries the traffic of a namespace: no pod of it gets a proxy of its own."""
     labels = next((item.metadata.labels for item in snapshot.namespaces if item.metadata.name == namespace), {})
-    return labels.get(MODE) == "ambient" and labels.get("istio-injection") != "enabled" and "istio.io/rev" not in labels
+    return mesh_label(labels) == f"{MODE}=ambient"
 
 
 def _is_gateway(pod: Pod) -> bool:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pytest_meshready.cluster.objects_traffic import ConfigPatch, EnvoyFilter, PatchValue, RateLimit, TypedConfig, WasmPlugin
+from pytest_meshready.cluster.objects import Labels
+from pytest_meshready.cluster.objects_traffic import (
+    ConfigPatch,
+    EnvoyFilter,
+    PatchValue,
+    RateLimit,
+    TrafficExtension,
+    TypedConfig,
+    WasmPlugin,
+)
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import gateways
 from pytest_meshready.istio.components import held_namespaces
@@ -20,16 +29,21 @@ from pytest_meshready.istio.workloads import Workload, is_gateway, workloads
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef
 
 #: What `rate_limited` reads.
-READS = (*gateways.READS, "envoyfilters", "wasmplugins", "services", "endpointslices")
+READS = (*gateways.READS, "envoyfilters", "wasmplugins", "trafficextensions", "services", "endpointslices")
 
 _AT_GATEWAY = frozenset({"", "ANY", "GATEWAY"})
 _AT_WORKLOAD = frozenset({"", "ANY", "SIDECAR_INBOUND"})
+#: What patches of routes say is only heard by a filter, which is another patch.
+_ROUTES = frozenset({"ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"})
 _SERVICE_LABEL = "kubernetes.io/service-name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What an EnvoyFilter says of rate limits: the settings of the filter itself and of routes, which stand beside them."""
+    """What an EnvoyFilter says of rate limits: the settings of the filter itself and of routes, which stand beside them.
+
+    ``filters`` are those of ``local`` and ``remote`` that stand in the filter itself.
+    """
 
     ref: ObjectRef
     selector: Mapping[str, str]
@@ -37,6 +51,7 @@ class Limit:
     contexts: frozenset[str]
     local: tuple[RateLimit, ...] = ()
     remote: tuple[RateLimit, ...] = ()
+    filters: tuple[RateLimit, ...] = ()
     describes: bool = False
 
     def reaches(self, workload: Workload, contexts: frozenset[str], root: str) -> bool:
@@ -51,17 +66,18 @@ class Limit:
 def rate_limited(snapshot: Snapshot, elsewhere: str = "") -> Judgement:
     """Line 8.1.2, what the objects say: requests are limited where they enter.
 
-    Errors: no limit at all; a local limit that is not enabled or not enforced; a global one whose service does not exist or has
-    no ready endpoint. Warnings: a limit that was only stated; one that is enforced for a part of the requests, has no bucket, or
-    has nothing to count by; a filter for every proxy of the mesh; a Wasm plugin, of which nobody knows what it does.
+    Errors: no limit at all; settings of routes without the filter that would hear them; a local limit that is not enabled or not
+    enforced; a global one whose service does not exist or has no ready endpoint. Warnings: a limit that was only stated; one that
+    is enforced for a part of the requests, has no bucket, or has nothing to count by; a filter for every proxy of the mesh; a
+    plugin, of which nobody knows what it does.
 
     Args:
         snapshot: of the cluster.
         elsewhere: where requests are limited before they reach the cluster, in the team's words; empty if nowhere.
     """
     ways = Ways(snapshot)
-    if ways.none:
-        return Judgement(not_applicable=ways.none, examined=len(ways.all_gateways))
+    if ways.nothing is not None:
+        return ways.nothing
     unknown = [*ways.unread, *snapshot.unread(*(key for key in READS if key not in gateways.ROUTES))]
     if not ways.workloads:
         unknown.append(ways.elsewhere())
@@ -129,12 +145,14 @@ def _limits(snapshot: Snapshot) -> Iterator[Limit]:
                 contexts=frozenset(patch.match.context if patch.match else "" for patch in relevant),
                 local=tuple(limit for _, limit in local),
                 remote=tuple(limit for _, limit in remote),
+                filters=tuple(limit for patch, limit in (*local, *remote) if patch.apply_to not in _ROUTES),
                 describes=bool(describing),
             )
 
 
 def _value(patch: ConfigPatch) -> PatchValue | None:
-    return patch.patch.value if patch.patch is not None else None
+    """What a patch puts there; nothing where it takes something away."""
+    return patch.patch.value if patch.patch is not None and patch.patch.operation != "REMOVE" else None
 
 
 def _configs(patch: ConfigPatch) -> Iterator[TypedConfig]:
@@ -143,10 +161,19 @@ def _configs(patch: ConfigPatch) -> Iterator[TypedConfig]:
         yield from (config for config in (value.typed_config, *value.typed_per_filter_config.values()) if config is not None)
 
 
-def _selector(item: EnvoyFilter | WasmPlugin) -> Mapping[str, str]:
-    if isinstance(item, EnvoyFilter):
-        return item.spec.workload_selector.labels if item.spec.workload_selector else {}
-    return item.spec.selector.match_labels if item.spec.selector else {}
+def _selector(item: EnvoyFilter) -> Labels:
+    return item.spec.workload_selector.labels if item.spec.workload_selector else {}
+
+
+def _works_at(item: WasmPlugin | TrafficExtension, workload: Workload, root: str) -> bool:
+    """Whether a plugin is for the proxies of a gateway."""
+    if item.metadata.namespace not in (workload.ref.namespace, root):
+        return False
+    if item.spec.target_refs:
+        named = workload.labels.get(GATEWAY_NAME)
+        return any(ref.kind == "Gateway" and ref.name == named for ref in item.spec.target_refs)
+    selector = item.spec.selector.match_labels if item.spec.selector else {}
+    return any(selector.items() <= labels.items() for labels in label_sets(workload))
 
 
 # --- what is wrong with them ------------------------------------------------------------------------------------------
@@ -155,10 +182,21 @@ def _selector(item: EnvoyFilter | WasmPlugin) -> Mapping[str, str]:
 def _judged(snapshot: Snapshot, reaching: list[Limit]) -> Iterator[Finding]:
     """The limits of one gateway; settings of routes may stand in another EnvoyFilter than the filter's own."""
     local = [(item, limit) for item in reaching for limit in item.local]
-    if local:
-        yield from _local(local)
     described = any(item.describes for item in reaching)
-    for item in reaching:
+    kinds = {limit.local for item in reaching for limit in item.filters}
+    deaf = [item for item in reaching if (item.local and True not in kinds) or (item.remote and False not in kinds)]
+    deaf += [item for item in reaching if item.describes and not kinds and item not in deaf]
+    for item in deaf:
+        yield _about(
+            item,
+            "NO-FILTER",
+            Level.ERROR,
+            found="it gives routes their limits, but no patch adds the filter that enforces them, so every request passes",
+            wanted="a patch of HTTP_FILTER that inserts envoy.filters.http.local_ratelimit or envoy.filters.http.ratelimit",
+        )
+    if local and True in kinds:
+        yield from _local(local)
+    for item in reaching if False in kinds else ():
         for limit in item.remote:
             yield from _remote(snapshot, item, limit, described=described)
 
@@ -247,13 +285,9 @@ def _inside(snapshot: Snapshot, found: tuple[Limit, ...]) -> list[Limit]:
 
 def _nothing_at(snapshot: Snapshot, workload: Workload) -> Finding:
     """A gateway that no limit reaches, nor the workloads behind it."""
-    plugins = [
-        item.metadata.name
-        for item in snapshot.wasmplugins
-        if item.metadata.namespace in (workload.ref.namespace, snapshot.root_namespace)
-        and any(_selector(item).items() <= labels.items() for labels in label_sets(workload))
-    ]
-    maybe = f"; what WasmPlugin {shortened(plugins)} does there is not known" if plugins else ""
+    every: tuple[WasmPlugin | TrafficExtension, ...] = (*snapshot.wasmplugins, *snapshot.trafficextensions)
+    plugins = [f"{item.kind} {item.metadata.name}" for item in every if _works_at(item, workload, snapshot.root_namespace)]
+    maybe = f"; what {shortened(plugins)} does there is not known" if plugins else ""
     return Finding(
         code="MR812-NO-LIMIT",
         level=Level.WARNING if plugins else Level.ERROR,

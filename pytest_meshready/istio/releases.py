@@ -3,6 +3,8 @@
 From istio.io's table of supported releases and the tags of the repository, read on `TABLE_DATE`. The table ages: what it
 does not know is said with that date, and nothing here claims to be the newest. Istio supports a minor version until six
 weeks after the one that is two minors later: EOL(N) = GA(N+2) + 6 weeks.
+
+A team whose version of this package is older than its mesh gives rows of its own (``--mesh-versions-file``): `Table.extended`.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from types import MappingProxyType
+
+from pytest_meshready.istio.changes import CHANGES, NOTES_UP_TO, Change
 
 #: The day on which the sources of the table were read.
 TABLE_DATE = date(2026, 8, 22)
@@ -126,24 +130,84 @@ class Support:
     earliest: date
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What is known of Istio's releases.
+
+    Attributes:
+        day: the day on which its sources were read.
+        releases: every known minor version of Istio 1.
+        changes: settings that were removed or deprecated, the oldest first.
+        changes_up_to: the newest minor version whose changes are known.
+        file: the team's own file that it was extended by; empty where it is the package's alone.
+        unused: the team's own file where it is not used, because the package's table is newer.
+    """
+
+    day: date
+    releases: Mapping[int, Release]
+    changes: tuple[Change, ...] = CHANGES
+    changes_up_to: int = NOTES_UP_TO
+    file: str = ""
+    unused: str = ""
+
+    @property
+    def oldest(self) -> int:
+        """The oldest minor version that it knows."""
+        return min(self.releases)
+
+    @property
+    def newest(self) -> int:
+        """The newest minor version that it knows, which need not be the newest that there is."""
+        return max(self.releases)
+
+    def __str__(self) -> str:
+        """``table of 2026-08-22``, and which file it is from."""
+        return f"table of {self.day}{f' ({self.file})' if self.file else ''}"
+
+    def extended(self, day: date, releases: Mapping[int, Release], changes: tuple[Change, ...], file: str) -> Table:
+        """This table with the rows of a file beside its own, and instead of them; unchanged where the file is older than it is."""
+        if day < self.day:
+            return replace(self, unused=f"{file} of {day}")
+        every = sorted((*self.changes, *changes), key=lambda change: change.minor)
+        return Table(
+            day=day,
+            releases=MappingProxyType(dict(sorted({**self.releases, **releases}.items()))),
+            changes=tuple(every),
+            changes_up_to=max((self.changes_up_to, *(change.minor for change in changes))),
+            file=file,
+        )
+
+    def end_of_support(self, minor: int) -> Support | None:
+        """When the support of ``1.minor`` ends; None for a minor version that the table does not have."""
+        release = self.releases.get(minor)
+        if release is None:
+            return None
+        after = self.releases.get(minor + 2)
+        end = release.end or (after.out + GRACE if after else None)
+        if end is not None:
+            return Support(end=end, earliest=end)
+        missing = minor + 2 - self.newest  # how many releases after the table's newest have to come out first
+        return Support(end=None, earliest=self.day + (missing - 1) * _SHORTEST_CYCLE + GRACE)
+
+    def kubernetes_range(self, minor: int) -> tuple[int, int | None]:
+        """The oldest and the newest minor version of Kubernetes 1 that Istio ``1.minor`` supports; None where not known.
+
+        A newer Istio than the table's needs at least what the table's newest needs, and so does one in a gap of it.
+        """
+        known = [number for number in self.releases if number <= max(minor, self.oldest)]
+        found = self.releases[max(known)].kubernetes
+        return found if minor <= max(known) else (found[0], None)
+
+
+#: The table of this package.
+PACKAGED = Table(day=TABLE_DATE, releases=RELEASES)
+
+
 def end_of_support(minor: int) -> Support | None:
-    """When the support of ``1.minor`` ends; None for a minor version that the table does not have."""
-    release = RELEASES.get(minor)
-    if release is None:
-        return None
-    after = RELEASES.get(minor + 2)
-    end = release.end or (after.out + GRACE if after else None)
-    if end is not None:
-        return Support(end=end, earliest=end)
-    missing = minor + 2 - NEWEST  # how many releases after the table's newest have to come out first
-    return Support(end=None, earliest=TABLE_DATE + (missing - 1) * _SHORTEST_CYCLE + GRACE)
+    """`Table.end_of_support` of the package's table."""
+    return PACKAGED.end_of_support(minor)
 
 
 def kubernetes_range(minor: int) -> tuple[int, int | None]:
-    """The oldest and the newest minor version of Kubernetes 1 that Istio ``1.minor`` supports; None where not known.
-
-    A newer Istio than the table's needs at least what the table's newest needs.
-    """
-    if minor > NEWEST:
-        return (RELEASES[NEWEST].kubernetes[0], None)
-    return RELEASES[max(minor, OLDEST)].kubernetes
+    """`Table.kubernetes_range` of the package's table."""
+    return PACKAGED.kubernetes_range(minor)

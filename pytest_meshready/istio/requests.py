@@ -41,11 +41,13 @@ def resources_reviewed(snapshot: Snapshot) -> Judgement:
 
     Errors: a container of the application that requests no CPU or no memory. Warnings: no memory limit; a memory limit more
     than 10 times the request; an init container without requests; a proxy without requests, without a memory limit, or with
-    a limit below 128 Mi or 100m. Shown only: requests that a LimitRange sets, because nobody thought of this container.
+    a limit below 128 Mi or 100m. Shown only: requests that a LimitRange sets, because nobody thought of this container. Where
+    LimitRanges were not read, what a container leaves out may still be set by one: that is unknown, and shown.
     """
     ranges = tuple(container_ranges(in_namespace(snapshot.limitranges, snapshot.namespace)))
     judged = [item for item in workloads(snapshot, snapshot.namespace) if item.template.spec.containers]
-    cases = [_Case(snapshot=snapshot, workload=item, ranges=ranges) for item in judged]
+    certain = not unread_in(snapshot, snapshot.namespace, "limitranges")
+    cases = [_Case(snapshot=snapshot, workload=item, ranges=ranges, certain=certain) for item in judged]
     findings: list[Finding] = []
     rows: list[dict[str, str]] = []
     for case in cases:
@@ -63,11 +65,12 @@ def resources_reviewed(snapshot: Snapshot) -> Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """One workload."""
+    """One workload. ``certain`` tells whether the LimitRanges are known, which may set what a container leaves out."""
 
     snapshot: Snapshot
     workload: Workload
     ranges: Sequence[LimitRangeItem]
+    certain: bool
 
     def containers(self) -> tuple[Container, ...]:
         """The application's containers that run for as long as the pod does, native sidecars among them."""
@@ -93,6 +96,22 @@ class _Case:
         see = f"kubectl -n {ref.namespace} get {ref.kind.lower()} {ref.name} -o yaml"
         return Finding(code=f"MR213-{code}", level=level, object=ref, found=found, wanted=wanted, fix=f"{fix}{see}", detail=detail)
 
+    def is_bare(self, name: str, *wanted: tuple[str, str]) -> bool:
+        """Whether a container that leaves these out will run without them, each ``("requests", "cpu")`` or the like.
+
+        Where LimitRanges were not read, a pod tells it that was let in without.
+        """
+        pods = (container for pod in self.workload.pods for container in (*pod.spec.containers, *pod.spec.init_containers))
+        said = [container.resources for container in pods if container.name == name]
+        return self.certain or any(all(key not in getattr(resources, kind) for kind, key in wanted) for resources in said)
+
+    def left_out(self, code: str, level: Level, *, bare: bool, found: str, wanted: str, fix: str = "", detail: str = "") -> Finding:
+        """A finding about what a container does not say itself: only shown where a LimitRange may say it."""
+        if bare:
+            return self.finding(code, level, found=found, wanted=wanted, fix=fix, detail=detail)
+        found = f"{found}; unless a LimitRange sets it, which was not read"
+        return self.finding(code, Level.INFO, found=found, wanted=wanted, fix=fix, detail=detail)
+
 
 def _row(workload: Workload, name: str, resources: Resources) -> dict[str, str]:
     def said(values: dict[str, str | int | float]) -> str:
@@ -110,18 +129,20 @@ def _applications(case: _Case) -> Iterator[Finding]:
         missing = [resource for resource in (CPU, MEMORY) if resource not in resources.requests and not case.set_for_the_pod(resource)]
         if missing:
             words = " and no ".join(_WORDS[resource] for resource in missing)
-            yield case.finding(
+            yield case.left_out(
                 "NO-REQUESTS",
                 Level.ERROR,
+                bare=case.is_bare(container.name, *(("requests", resource) for resource in missing)),
                 found=f"container {container.name} requests no {words}, so nodes are filled without counting it, and it is evicted first",
                 wanted="requests for CPU and memory",
                 fix=f"{_set_resources(case.workload, container.name)}; now: ",
                 detail=container.name,
             )
         if MEMORY not in resources.limits and MEMORY not in case.workload.template.spec.resources.limits:
-            yield case.finding(
+            yield case.left_out(
                 "NO-MEMORY-LIMIT",
                 Level.WARNING,
+                bare=case.is_bare(container.name, ("limits", MEMORY)),
                 found=f"container {container.name} has no memory limit, so a leak in it takes the memory of its neighbours",
                 wanted="a memory limit",
                 detail=container.name,
@@ -161,7 +182,8 @@ def _inits(case: _Case) -> Iterator[Finding]:
     if bare and not (case.set_for_the_pod(CPU) and case.set_for_the_pod(MEMORY)):
         names = ", ".join(bare[:3])
         found = f"init containers without requests for CPU and memory: {names}"
-        yield case.finding("INIT-NO-REQUESTS", Level.WARNING, found=found, wanted="requests for CPU and memory")
+        wanted = "requests for CPU and memory"
+        yield case.left_out("INIT-NO-REQUESTS", Level.WARNING, bare=case.certain, found=found, wanted=wanted)
 
 
 def _by_default(case: _Case) -> Iterator[Finding]:
@@ -181,13 +203,17 @@ def _by_default(case: _Case) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lack:
-    """What proxies lack; ``said`` is the end of a sentence about them, ``annotations`` are those that cause it."""
+    """What proxies lack; ``said`` is the end of a sentence about them, ``annotations`` are those that cause it.
+
+    ``left_out`` tells that it is not set at all.
+    """
 
     code: str
     said: str
     wanted: str
     detail: str = ""
     annotations: tuple[str, ...] = ()
+    left_out: bool = False
 
 
 def _proxies(snapshot: Snapshot, cases: Sequence[_Case]) -> Iterator[Finding]:
@@ -201,6 +227,8 @@ def _proxies(snapshot: Snapshot, cases: Sequence[_Case]) -> Iterator[Finding]:
         causes = tuple(key for key in ANNOTATIONS if key in case.workload.template.metadata.annotations)
         for resources, pods in _proxies_of(case):
             for lack in _lacks(resources, causes):
+                if lack.left_out and not pods and not case.certain:
+                    continue  # a LimitRange may set it for proxies that are still to come; it is unknown
                 if causes or _overrides(case.workload):
                     yield _by_template(case, lack, pods)
                 else:
@@ -233,9 +261,11 @@ def _lacks(resources: Resources, causes: tuple[str, ...]) -> Iterator[_Lack]:
     missing = [resource for resource in (CPU, MEMORY) if resource not in resources.requests]
     if missing:
         words = " and no ".join(_WORDS[resource] for resource in missing)
-        yield _Lack(code="PROXY-NO-REQUESTS", said=f"requests no {words}", wanted="requests for CPU and memory", annotations=causes)
+        wanted = "requests for CPU and memory"
+        yield _Lack(code="PROXY-NO-REQUESTS", said=f"requests no {words}", wanted=wanted, annotations=causes, left_out=True)
     if MEMORY not in resources.limits:
-        yield _Lack(code="PROXY-NO-LIMIT", said="has no memory limit", wanted="a memory limit of 128Mi or more", annotations=causes)
+        wanted = "a memory limit of 128Mi or more"
+        yield _Lack(code="PROXY-NO-LIMIT", said="has no memory limit", wanted=wanted, annotations=causes, left_out=True)
     for resource, least in ((CPU, LEAST_CPU), (MEMORY, LEAST_MEMORY)):
         limit = amount(resources.limits.get(resource), resource)
         if limit is not None and limit < least:

@@ -29,17 +29,22 @@ _LIMITS = "connectionPool limits for every service that is called"
 def dependencies_contained(snapshot: Snapshot) -> Judgement:
     """Line 9.2.3, the static part: each Service and ServiceEntry of the namespace has outlier detection and limits.
 
-    Warnings: a host whose callers in the namespace eject nothing, or have no limit. TCP ports need ``tcp.maxConnections``,
+    Warnings: a host whose callers in the namespace eject nothing, or have no limit; in an ambient namespace, one without a
+    waypoint, because ztunnel obeys no DestinationRule. TCP ports need ``tcp.maxConnections``,
     HTTP ports that or a limit of requests. What ``meshConfig.defaultTrafficPolicy`` sets for the whole mesh counts.
     """
     unknown = routes.unread(snapshot, *clientpolicies.READS)
     policies = ClientPolicies(snapshot)
+    known = known_routes(snapshot)
     by_host: dict[str, tuple[Host, list[HostPort]]] = {}
-    for host, port in known_routes(snapshot).callable():
+    for host, port in known.callable():
         by_host.setdefault(host.name, (host, []))[1].append(port)
     findings: list[Finding] = []
     rows: list[dict[str, object]] = []
     for host, ports in by_host.values():
+        if why := known.waypoints.absent(host.ref):
+            findings.append(_past_rules(host, why, snapshot.namespace))
+            continue
         said = [(port, policies.of(host, port.number)) for port in ports]
         findings += _of_host(host, said)
         rows += [_row(host, port, policy) for port, policy in said]
@@ -89,6 +94,18 @@ def _of_host(host: Host, said: Iterable[tuple[HostPort, Policy]]) -> list[Findin
         text = "nothing limits connections and pending requests of its callers: no connectionPool limit holds for"
         found.append(_finding(host, unlimited, code="NO-CONNECTION-LIMITS", text=text, wanted=_LIMITS, key="connectionPool"))
     return found
+
+
+def _past_rules(host: Host, why: str, namespace: str) -> Finding:
+    return Finding(
+        code="MR923-NO-WAYPOINT",
+        level=Level.WARNING,
+        object=host.ref,
+        found=f"no DestinationRule holds for its callers, as ztunnel obeys none and it has no waypoint: {why}",
+        wanted=f"a waypoint before it, {_EJECTION} and {_LIMITS}",
+        fix=f"istioctl waypoint apply --enroll-namespace -n {namespace}",
+        detail=host.name,
+    )
 
 
 def _finding(host: Host, places: list[tuple[HostPort, Policy]], *, code: str, text: str, wanted: str, key: str) -> Finding:

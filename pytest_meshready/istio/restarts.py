@@ -8,20 +8,19 @@ from datetime import datetime
 
 from pytest_meshready.cluster.objects import ContainerStatus, Pod, StateDetail
 from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.istio import nodeagents
 from pytest_meshready.istio.components import READS as COMPONENTS
-from pytest_meshready.istio.components import gateways, held_namespaces, istiods, why_no_istiod
+from pytest_meshready.istio.components import gateways, istiods, why_no_istiod
 from pytest_meshready.istio.moments import ago, moment, now_of
-from pytest_meshready.istio.workloads import Workload, pod_names, workloads
+from pytest_meshready.istio.workloads import Workload, pod_names
 from pytest_meshready.results import Finding, Judgement, Level, Unknown
 
 #: The kinds that the rule reads.
-READS = (*COMPONENTS, "services")
+READS = (*COMPONENTS, "services", "node_pods")
 
 #: Seconds for which a crash counts: 24 hours.
 RECENT = 86400
 
-#: Istio's agents on the nodes, by a label of their pods.
-_NODE_AGENTS = (("k8s-app", "istio-cni-node"), ("app", "ztunnel"))
 _NOT_STARTING = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"})
 
 
@@ -42,7 +41,7 @@ def no_crash_loops(snapshot: Snapshot, *, now: datetime | None = None) -> Judgem
         found, without_time = _of_workload(workload, time)
         findings += found
         undated += without_time
-    unknown = [*snapshot.unread(*READS), *_missing(snapshot, judged)]
+    unknown = [*snapshot.unread(*COMPONENTS, "services"), *_missing(snapshot)]
     if undated:
         unknown.append(Unknown(reason=f"it is not known when these pods crashed last: {pod_names(undated)}"))
     pods = sum(len(workload.pods) for workload in judged)
@@ -55,23 +54,15 @@ def no_crash_loops(snapshot: Snapshot, *, now: datetime | None = None) -> Judgem
 
 
 def _judged(snapshot: Snapshot) -> tuple[Workload, ...]:
-    agents = (
-        workload
-        for namespace in held_namespaces(snapshot)
-        for workload in workloads(snapshot, namespace)
-        if any(workload.labels.get(key) == value for key, value in _NODE_AGENTS)
-    )
-    chosen = (*(item.workload for item in istiods(snapshot)), *gateways(snapshot), *agents)
+    chosen = (*(item.workload for item in istiods(snapshot)), *gateways(snapshot), *nodeagents.agents(snapshot))
     return tuple({workload.ref: workload for workload in chosen}.values())
 
 
-def _missing(snapshot: Snapshot, judged: tuple[Workload, ...]) -> Iterator[Unknown]:
-    """What should have been seen and was not: istiod itself, and the CNI agent where the injector relies on it."""
+def _missing(snapshot: Snapshot) -> Iterator[Unknown]:
+    """What should have been seen and was not: istiod itself, and the agents on the nodes where the namespace relies on them."""
     if not istiods(snapshot):
         yield why_no_istiod(snapshot)
-    agent = any(workload.labels.get("k8s-app") == "istio-cni-node" and workload.pods for workload in judged)
-    if snapshot.injector is not None and snapshot.injector.cni_enabled and not agent:
-        yield Unknown(reason=f"the mesh uses istio-cni, but its pods are not in {', '.join(held_namespaces(snapshot))}")
+    yield from nodeagents.unseen(snapshot)
 
 
 @dataclass(frozen=True, slots=True)

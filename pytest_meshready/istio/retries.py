@@ -31,6 +31,17 @@ MOST_TOGETHER = 10
 #: Conditions that say nothing about whether the server has begun; each may repeat what was done.
 _UNSAFE = frozenset({"5xx", "gateway-error", "reset", "retriable-4xx"})
 
+#: Conditions under which nothing was done yet (a status counts by itself).
+_HARMLESS = frozenset(
+    {
+        *("connect-failure", "refused-stream", "unavailable", "cancelled", "reset-before-request"),
+        *("retriable-status-codes", "envoy-ratelimited", "http3-post-connect-failure"),
+    }
+)
+
+#: Of the statuses that a server answers, the one that may be retried: it says that nothing was done.
+_HARMLESS_CODES = frozenset({503})
+
 #: Conditions that only look at the connection of this very hop.
 _THIS_HOP = frozenset({"connect-failure", "refused-stream", "reset-before-request"})
 
@@ -45,9 +56,10 @@ def conservative_retries(snapshot: Snapshot) -> Judgement:
 
     Errors: more than `TOO_MANY_ATTEMPTS`; a try that may last as long as the whole request; retries on what may have been
     done already, where POST or PATCH may come. Warnings: more than `MOST_ATTEMPTS`; tries without a limit or that do not
-    fit the timeout; Istio's default that nobody chose; nothing that limits retries as a whole; attempts that multiply
-    beyond `MOST_TOGETHER` along the calls that policies name. Limits of connections and requests count as a limit of
-    retries, because a retry is a request; that there is no budget of retries alone is then only told.
+    fit the timeout; conditions that do not say whether anything was done; Istio's default that nobody chose; nothing that
+    limits retries as a whole; attempts that multiply beyond `MOST_TOGETHER` along the calls that policies name. Limits of
+    connections and requests count as a limit of retries, because a retry is a request; that there is no budget of retries
+    alone is then only told.
     """
     unknown = routes.unread(snapshot, *callgraph.READS, "destinationrules")
     found = known_routes(snapshot)
@@ -105,8 +117,10 @@ def _of_route(route: Route, calls: Calls) -> Iterator[Finding]:
     elif timeout and route.tries * per_try > timeout + 1e-9:
         yield _cut(route, per_try)
     unsafe = sorted(_UNSAFE.intersection(route.retry.conditions))
-    if unsafe and _may_repeat_writes(route, calls):
-        yield _repeats(route, unsafe)
+    unsafe += [f"status {code}" for code in sorted(_FAILED.intersection(route.retry.codes) - _HARMLESS_CODES)]
+    other = sorted(set(route.retry.conditions) - _HARMLESS - _UNSAFE)
+    if (unsafe or other) and _may_repeat_writes(route, calls):
+        yield _repeats(route, unsafe) if unsafe else _doubtful(route, other)
 
 
 def _may_repeat_writes(route: Route, calls: Calls) -> bool:
@@ -167,6 +181,12 @@ def _repeats(route: Route, unsafe: list[str]) -> Finding:
     wanted = "connect-failure, refused-stream, unavailable, cancelled, reset-before-request or 503, or a match on safe methods"
     fix = "take these conditions out of retries.retryOn, or match methods that may be repeated"
     return _finding(route, "REPEATS-WRITES", Level.ERROR, found=found, wanted=wanted, fix=fix)
+
+
+def _doubtful(route: Route, other: list[str]) -> Finding:
+    found = f"retries on {', '.join(other)}, which does not say that nothing was done yet"
+    wanted = "connect-failure, refused-stream, unavailable, cancelled, reset-before-request or 503, or a match on safe methods"
+    return _finding(route, "DOUBTFUL-CONDITIONS", Level.WARNING, found=found, wanted=wanted, fix="take these out of retries.retryOn")
 
 
 def _implicit(one: Used, implied: list[Route], policies: ClientPolicies, namespace: str) -> Finding:

@@ -29,6 +29,7 @@ READS = tuple(
 )
 
 _INSISTS = "ISTIO_MUTUAL"
+_AMBIENT = "ambient"
 _PUTS_IN = frozenset({INJECTION, REVISION, MODE})
 
 
@@ -102,6 +103,10 @@ def _returning(snapshot: Snapshot, judged: list[Workload]) -> Iterator[Finding]:
         if proxies(template):
             found = "its template contains the proxy itself (istioctl kube-inject), so no label takes it away"
             yield _stays(workload, "BY-HAND", found, "take the containers of Istio out of the template")
+            continue
+        if template.metadata.labels.get(MODE) == _AMBIENT:
+            found = f"its pods are in the ambient mesh by their own label {MODE}, also without the namespace's"
+            yield _stays(workload, "BY-POD-LABEL", found, "take that label out of the template")
             continue
         again = injection(
             snapshot, labels, template.metadata.labels, template.metadata.annotations, host_network=template.spec.host_network

@@ -10,7 +10,6 @@ Assumed is Istio's default for ``meshConfig.defaultVirtualServiceExportTo``: eve
 from __future__ import annotations
 
 import enum
-import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,9 +21,11 @@ from pytest_meshready.istio import gatewayapi, hosts, virtualservices
 from pytest_meshready.istio.dataplane import RUN_LABEL, DataPlane, dataplane_class
 from pytest_meshready.istio.durations import seconds
 from pytest_meshready.istio.hosts import EVERYWHERE, HERE, Host, HostPort, Hosts
+from pytest_meshready.istio.once import once
 from pytest_meshready.istio.podindex import PodIndex
 from pytest_meshready.istio.rules import MESH, Layer, Retry, RouteObject, Rule
 from pytest_meshready.istio.virtualservices import retry_on
+from pytest_meshready.istio.waypoints import Waypoints
 from pytest_meshready.results import ObjectRef, Unknown
 
 #: What `Routes` reads; the mesh configuration says how requests without a rule are retried.
@@ -48,6 +49,7 @@ class Origin(enum.StrEnum):
     RULE = "its rule"
     MESH = "meshConfig.defaultHttpRetryPolicy"
     ISTIO = "Istio's default"
+    ZTUNNEL = "nobody: ztunnel reads no requests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,29 +120,10 @@ def _selects(item: Sidecar) -> bool:
     return item.spec.workload_selector is not None and bool(item.spec.workload_selector.labels)
 
 
-class _Same:
-    """A snapshot as the key of a cache: the very object, whatever it holds."""
-
-    __slots__ = ("snapshot",)
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-
-    def __hash__(self) -> int:
-        return id(self.snapshot)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.snapshot is self.snapshot
-
-
+@once
 def known_routes(snapshot: Snapshot) -> Routes:
     """The routes of a snapshot; the lines that ask for the same one share the answer."""
-    return _known(_Same(snapshot))
-
-
-@functools.lru_cache(maxsize=1)
-def _known(key: _Same) -> Routes:
-    return Routes(key.snapshot)
+    return Routes(snapshot)
 
 
 class Routes:
@@ -156,6 +139,7 @@ class Routes:
             *gatewayapi.route_objects(snapshot, self.hosts),
         )
         self.pods = PodIndex(snapshot, snapshot.namespace)
+        self.waypoints = Waypoints(snapshot)
         self._left_out = _not_applications(snapshot, self.pods)
         self._default, self._default_origin = default_retry(snapshot)
         seen = [item for item in self.objects if item.in_mesh and item.visible_in(snapshot.namespace) and self._in_scope(item)]
@@ -185,10 +169,14 @@ class Routes:
     def mesh(self, host: Host, port: HostPort) -> tuple[Route, ...]:
         """The rules for callers with a sidecar in the namespace, in order; one default route where no rule is for the port.
 
-        Empty where these callers do not see the host at all.
+        Empty where these callers do not see the host at all. In an ambient namespace the rules hold at the waypoint of the
+        host; without one, no rule does.
         """
         if not host.visible_in(self.snapshot.namespace) or not self.scope.sees(host.namespace, (host.name,)):
             return ()
+        if self.waypoints.absent(host.ref):
+            nothing = Retry(attempts=0)
+            return (Route(host=host, port=port, gateway=MESH, rule=None, timeout=0.0, retry=nothing, origin=Origin.ZTUNNEL),)
         for item in self.objects_of(host.name):
             rules = reachable([rule for rule in item.rules if rule.layer is Layer.HTTP and rule.holds_at(port.number)], port.number)
             if rules:

@@ -9,9 +9,10 @@ annotations ``prometheus.io/*`` at Istio's agent (15020), which merges the appli
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from pytest_meshready.cluster.objects import Pod, Service, ServicePort
+from pytest_meshready.cluster.objects import DaemonSet, Pod, Service, ServicePort
+from pytest_meshready.cluster.objects_capacity import NAME_LABELS, SCRAPERS
 from pytest_meshready.cluster.objects_monitoring import MonitorEndpoint, NamespaceSelector, PodMonitor, ServiceMonitor
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace, selects
 from pytest_meshready.istio import ports
@@ -58,17 +59,17 @@ def scrapable(snapshot: Snapshot) -> Judgement:
     """
     unknown = list(snapshot.unread(*READS))
     namespace = snapshot.this_namespace()
-    if namespace is not None and mesh_label(namespace.metadata.labels) == f"{MODE}=ambient":
-        return _ambient(snapshot, unknown)
     found = [item for item in workloads(snapshot, snapshot.namespace) if item.kind not in BATCH]
     states = port_states(snapshot)
     strict = [state for state in states.states if state.served and state.mode is Mode.STRICT]
+    if namespace is not None and mesh_label(namespace.metadata.labels) == f"{MODE}=ambient":
+        return _ambient(snapshot, unknown, found, strict)
     monitors = [item for item in snapshot.podmonitors if any(map(_asks_proxy, item.spec.pod_metrics_endpoints))]
     ways = {workload.ref: {pod.metadata.name: _way(monitors, pod) for pod in workload.pods if proxies(pod)} for workload in found}
     pods = sum(len(by_pod) for by_pod in ways.values())
     if not pods:
         unknown.append(Unknown(reason=f"no pod of namespace {snapshot.namespace} has a proxy, so there is nothing to scrape"))
-    findings = [finding for workload in found for finding in _annotated(workload, strict)]
+    findings = list(_annotated(found, strict))
     findings += _service_monitors(snapshot, strict)
     findings += _pod_monitors(snapshot, found, strict)
     findings += _unseen(snapshot, ways)
@@ -91,8 +92,14 @@ def scrapable(snapshot: Snapshot) -> Judgement:
     )
 
 
-def _ambient(snapshot: Snapshot, unknown: list[Unknown]) -> Judgement:
-    """In an ambient namespace ztunnel counts, once on every node."""
+def _ambient(snapshot: Snapshot, unknown: list[Unknown], own: list[Workload], strict: list[PortState]) -> Judgement:
+    """In an ambient namespace ztunnel counts, once on every node; ports of applications it keeps from callers without mTLS.
+
+    A Prometheus in the ambient mesh has mTLS without knowing it.
+    """
+    outside = strict if _prometheus_outside(snapshot) else []
+    closed = list(_annotated(own, outside))
+    closed += [*_service_monitors(snapshot, outside), *_pod_monitors(snapshot, own, outside)]
     found = [
         item
         for namespace in held_namespaces(snapshot)
@@ -105,19 +112,27 @@ def _ambient(snapshot: Snapshot, unknown: list[Unknown]) -> Judgement:
     return Judgement(
         summary="ztunnel is annotated for scraping",
         examined=len(found),
-        findings=tuple(
-            Finding(
-                code="MR532-UNSEEN",
-                level=Level.INFO,
-                object=ObjectRef(kind="DaemonSet", namespace=item.metadata.namespace, name=item.metadata.name),
-                found=f"its pods carry no {_SCRAPE}: true, so Prometheus needs a job or a PodMonitor of its own for them",
-                wanted="a target in Prometheus for every pod of ztunnel",
-                fix="see the targets of Prometheus; metrics are on port 15020, path /stats/prometheus",
-            )
-            for item in silent
-        ),
+        findings=(*closed, *map(_silent, silent)),
         unknown=tuple(unknown),
     )
+
+
+def _silent(item: DaemonSet) -> Finding:
+    return Finding(
+        code="MR532-UNSEEN",
+        level=Level.INFO,
+        object=ObjectRef(kind="DaemonSet", namespace=item.metadata.namespace, name=item.metadata.name),
+        found=f"its pods carry no {_SCRAPE}: true, so Prometheus needs a job or a PodMonitor of its own for them",
+        wanted="a target in Prometheus for every pod of ztunnel",
+        fix="see the targets of Prometheus; metrics are on port 15020, path /stats/prometheus",
+    )
+
+
+def _prometheus_outside(snapshot: Snapshot) -> bool:
+    """Whether a Prometheus is seen that no ztunnel gives mTLS to; the cluster's pods are used where they were read."""
+    ambient = {item.metadata.name for item in snapshot.namespaces if mesh_label(item.metadata.labels) == f"{MODE}=ambient"}
+    found = [pod for pod in snapshot.node_pods if any(pod.metadata.labels.get(name) in SCRAPERS for name in NAME_LABELS)]
+    return bool(found) and not any(pod.metadata.namespace in ambient for pod in found)
 
 
 # --- how a proxy is found ---------------------------------------------------------------------------------------------
@@ -169,9 +184,18 @@ def _number(text: str) -> int:
 # --- findings ---------------------------------------------------------------------------------------------------------
 
 
-def _annotated(workload: Workload, strict: list[PortState]) -> Iterator[Finding]:
+def _annotated(found: list[Workload], strict: list[PortState]) -> Iterator[Finding]:
     """Pods whose annotations point at a port of the application that demands mTLS."""
-    closed = {state.port: state for state in strict if state.workload.ref == workload.ref}
+    closed: dict[ObjectRef, dict[int, PortState]] = {}
+    for state in strict:
+        closed.setdefault(state.workload.ref, {})[state.port] = state
+    for workload in found:
+        if workload.ref in closed:
+            yield from _annotated_ports(workload, closed[workload.ref])
+
+
+def _annotated_ports(workload: Workload, closed: Mapping[int, PortState]) -> Iterator[Finding]:
+    """The pods of one workload, with its ports that demand mTLS."""
     by_port: dict[int, list[Pod]] = {}
     for pod in workload.pods:
         port = _number(pod.metadata.annotations.get(_PORT, ""))
@@ -184,10 +208,18 @@ def _annotated(workload: Workload, strict: list[PortState]) -> Iterator[Finding]
             object=workload.ref,
             found=f"{_PORT} sends Prometheus to port {port}, which demands mTLS {closed[port].server.why} ({pod_names(pods)})",
             wanted=_WANTED,
-            fix="let Istio's agent merge the metrics (enablePrometheusMerge, annotation prometheus.istio.io/merge-metrics), then: "
+            fix=_join(workload.ref.namespace)
+            if closed[port].ambient
+            else "let Istio's agent merge the metrics (enablePrometheusMerge, annotation prometheus.istio.io/merge-metrics), then: "
             f"kubectl -n {workload.ref.namespace} rollout restart {workload.ref.kind.lower()} {workload.ref.name}",
             detail=str(port),
         )
+
+
+def _join(namespace: str) -> str:
+    """What helps in an ambient namespace, where no agent merges metrics."""
+    see = f"kubectl -n {namespace} get peerauthentication"
+    return f"let Prometheus join the mesh (label {MODE}=ambient of its namespace), or make this port PERMISSIVE: {see}"
 
 
 def _plaintext(endpoint: MonitorEndpoint) -> bool:
@@ -261,7 +293,9 @@ def _monitor(monitor: ServiceMonitor | PodMonitor, closed: list[str], state: Por
         object=_ref(monitor),
         found=f"it asks {', '.join(closed[:3])}{more} in plaintext, where mTLS is demanded {state.server.why}",
         wanted=_WANTED,
-        fix="scrape Istio's agent instead (port 15020, path /stats/prometheus), or give Prometheus a certificate of the mesh; "
+        fix=_join(state.workload.ref.namespace)
+        if state.ambient
+        else "scrape Istio's agent instead (port 15020, path /stats/prometheus), or give Prometheus a certificate of the mesh; "
         f"see: kubectl -n {monitor.metadata.namespace} get {monitor.kind.lower()} {monitor.metadata.name} -o yaml",
     )
 

@@ -121,6 +121,24 @@ def not_redirected(workload: Workload) -> Fault:
     )
 
 
+def crashing(container: str, workload: Workload) -> Fault:
+    """One of Istio's containers crashes; ``istio-validation`` does where istio-cni redirected nothing (istio#14327)."""
+    checks = container == "istio-validation"
+    return Fault(
+        code="MR421-CRASHING",
+        level=Level.ERROR,
+        what=f"whose {container} crashes again and again",
+        why="istio-cni did not redirect their traffic, as on a node where it was not ready yet"
+        if checks
+        else "they cannot take part in the mesh",
+        wanted="Istio's containers start and keep running",
+        fix="look at istio-cni on their nodes: kubectl get pods -A -o wide -l k8s-app=istio-cni-node"
+        if checks
+        else f"see why: kubectl -n {workload.ref.namespace} logs {workload.pods[0].metadata.name} -c {container} --previous",
+        detail=container,
+    )
+
+
 def unready(workload: Workload) -> Fault:
     """A sidecar that the kubelet does not find ready."""
     return Fault(

@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_meshready.cluster.objects import Container, Metadata, Pod, PodSpec
 from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.istio import nodeagents
 from pytest_meshready.istio import sidecar_faults as faults
 from pytest_meshready.istio import workloads as loads
 from pytest_meshready.istio.dataplane import (
@@ -34,17 +35,19 @@ from pytest_meshready.istio.workloads import BATCH, Workload, pod_names, workloa
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `exactly_one_sidecar` reads.
-READS = ("namespaces", "mutatingwebhookconfigurations", "configmaps", *loads.READS)
+READS = ("namespaces", "mutatingwebhookconfigurations", "configmaps", "node_pods", *loads.READS)
 
 _INTERCEPTION = "sidecar.istio.io/interceptionMode"
 _REDIRECTING = frozenset({"istio-init", "istio-validation"})
+_CRASHES = "CrashLoopBackOff"
 _BY_POD = frozenset({Cause.HOST_NETWORK, Cause.POD_LABEL, Cause.POD_ANNOTATION, Cause.SYSTEM_NAMESPACE})
 
 
 def exactly_one_sidecar(snapshot: Snapshot, allowed: frozenset[str] = frozenset()) -> Judgement:
     """Line 4.2.1, what the objects say: every pod has exactly one proxy, of the revision and version of its control plane.
 
-    In an ambient namespace every pod is redirected to its node's ztunnel, by istio-cni's annotation, and none has a sidecar.
+    In an ambient namespace every pod is redirected to its node's ztunnel, by istio-cni's annotation, none has a sidecar, and
+    both agents are ready on the nodes of its pods.
 
     Args:
         snapshot: of the cluster.
@@ -56,12 +59,12 @@ def exactly_one_sidecar(snapshot: Snapshot, allowed: frozenset[str] = frozenset(
     namespace = snapshot.this_namespace()
     labels = namespace.metadata.labels if namespace else None
     ambient = mesh_label(labels or {}) == f"{MODE}=ambient"
-    if not ambient:
-        unknown = (*unknown, *_unread_injector(snapshot))
+    unknown = (*unknown, *(nodeagents.unseen(snapshot) if ambient else _unread_injector(snapshot)))
     every = workloads(snapshot, snapshot.namespace)
     judge = _Ambient(snapshot) if ambient else _Sidecars(snapshot, labels)
     findings = [finding for workload in every for finding in _findings(workload, judge, allowed)]
     pods = [pod for workload in every for pod in workload.pods]
+    findings += nodeagents.uncovered(snapshot, [pod for pod in pods if dataplane_class(pod) is DataPlane.AMBIENT]) if ambient else ()
     missing = [_without_pods(workload) for workload in every if _lacks_pods(workload)]
     if not pods and not missing:
         missing = [Unknown(reason=f"no pod works in namespace {snapshot.namespace}, so there is nothing to look at")]
@@ -242,6 +245,8 @@ class _Sidecars:
             wrong.append(faults.both(workload))
         if workload.kind in BATCH and kind is DataPlane.CLASSIC:
             wrong.append(faults.never_ends(workload))
+        if (stuck := _stuck(pod, proxy)) is not None:
+            return [*wrong, faults.crashing(stuck, workload)]
         if _interception(pod, proxy) != "NONE" and not any(c.name in _REDIRECTING for c in pod.spec.init_containers):
             wrong.append(faults.not_redirected(workload))
         if _not_ready(pod, proxy):
@@ -267,7 +272,7 @@ class _Sidecars:
 
 
 class _Ambient:
-    """Judges the pods of an ambient namespace, by istio-cni's annotation; ztunnel itself is not asked here."""
+    """Judges the pods of an ambient namespace, by istio-cni's annotation."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._cni = f"kubectl -n {snapshot.istio_namespace} get daemonset istio-cni-node ztunnel"
@@ -314,6 +319,13 @@ def _interception(pod: Pod, proxy: Container) -> str:
     return pod.metadata.annotations.get(_INTERCEPTION, said)
 
 
+def _stuck(pod: Pod, proxy: Container) -> str | None:
+    """Istio's container that crashes again and again, which keeps the pod from starting or from being reached; None where none does."""
+    statuses = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    own = {proxy.name, *_REDIRECTING}
+    return next((item.name for item in statuses if item.name in own and item.state.waiting and item.state.waiting.reason == _CRASHES), None)
+
+
 def _not_ready(pod: Pod, proxy: Container) -> bool:
     """Whether the kubelet says that the proxy is not ready; a pod that is still starting has not said yet."""
     statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
@@ -358,7 +370,7 @@ def _evidence(snapshot: Snapshot, every: Iterable[Workload], *, ambient: bool) -
 def _summary(pods: list[Pod], *, ambient: bool) -> str:
     if ambient:
         taken = sum(1 for pod in pods if dataplane_class(pod) is DataPlane.AMBIENT)
-        return f"ambient: {taken} of {len(pods)} pods are redirected to ztunnel (by annotation; ztunnel was not asked), none has a sidecar"
+        return f"ambient: {taken} of {len(pods)} pods are redirected to ztunnel, which is ready on their nodes; none has a sidecar"
     with_one = [pod for pod in pods if len(proxies(pod)) == 1]
     kinds = Counter(dataplane_class(pod).value for pod in with_one).most_common()
     rest = len(pods) - len(with_one)

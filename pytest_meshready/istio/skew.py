@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pytest_meshready.cluster.objects import Pod
 from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.istio.changes import DEFINED_SINCE
 from pytest_meshready.istio.components import gateways, held_namespaces
 from pytest_meshready.istio.dataplane import image_version, proxies, proxy_revision
 from pytest_meshready.istio.releases import Version, version
@@ -20,7 +21,7 @@ from pytest_meshready.istio.workloads import Workload, pod_names, workloads
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `versions_tracked` reads.
-READS = PLANES
+READS = (*PLANES, *DEFINED_SINCE)
 
 #: Containers and names of what Istio runs on every node.
 _NODE_AGENTS = ("install-cni", "istio-cni", "istio-proxy")
@@ -48,14 +49,15 @@ def versions_tracked(snapshot: Snapshot) -> Judgement:
     """Line 11.2.4, what images say: proxies, gateways, istio-cni and ztunnel are in step with their istiod.
 
     Errors: a proxy newer than its istiod, or two minor versions older. Warnings: one minor version older; more than one
-    patch between istiod and a proxy of its minor version. Images named by digest are unknown here: the proxies' own metrics
+    patch between istiod and a proxy of its minor version; CustomResourceDefinitions older than istiod, by the kinds that the
+    API server does not know. Images named by digest are unknown here: the proxies' own metrics
     tell their version.
     """
     unknown = list(snapshot.unread(*READS))
     planes = control_planes(snapshot)
     by_revision = {item.revision: found for item in planes if (found := item.version)}
     ours = planes[0].version if planes else None
-    runners = list(_runners(snapshot))
+    runners = list(runners_of(snapshot))
     if not by_revision:
         unknown.append(Unknown(reason="the version of istiod is not known, so nothing can be compared with it (see: istioctl version)"))
     if not runners:
@@ -68,6 +70,7 @@ def versions_tracked(snapshot: Snapshot) -> Judgement:
             unknown.append(_unversioned(runner))
         elif plane is not None:
             findings += _skew(runner, found, plane)
+    findings += _definitions(snapshot, planes)
     inventory = dict.fromkeys((*(item.text for item in planes if item.version), *(item.text for item in runners if item.version)))
     return Judgement(
         summary=f"istiod, gateways and proxies are of {', '.join(inventory)}",
@@ -78,7 +81,7 @@ def versions_tracked(snapshot: Snapshot) -> Judgement:
     )
 
 
-def _runners(snapshot: Snapshot) -> Iterator[Runner]:
+def runners_of(snapshot: Snapshot) -> Iterator[Runner]:
     """What istiod controls: proxies of the namespace, gateways of the namespaces that are held, agents of the nodes."""
     chosen: Mapping[ObjectRef, Workload] = {
         item.ref: item for item in (*workloads(snapshot, snapshot.namespace), *gateways(snapshot)) if item.pods
@@ -91,6 +94,24 @@ def _runners(snapshot: Snapshot) -> Iterator[Runner]:
             ref = ObjectRef(kind="DaemonSet", namespace=daemons.metadata.namespace, name=daemons.metadata.name)
             for image in images[:1]:
                 yield Runner(ref=ref, text=image_version(image), count=daemons.status.desired_number_scheduled, daemon=True)
+
+
+def _definitions(snapshot: Snapshot, planes: list[Installed]) -> Iterator[Finding]:
+    """Kinds that came with the version of istiod, or before, and that the API server does not know: what istiod reads is not there."""
+    newest = max((found.minor for item in planes if (found := item.version) and found.major == 1), default=0)
+    absent = {refusal.key: refusal.resource for refusal in snapshot.refusals if refusal.absent}
+    missing = [(since, absent[key]) for key, since in DEFINED_SINCE.items() if key in absent and since <= newest]
+    if missing and snapshot.is_deployed:
+        since = min(since for since, _ in missing)
+        yield Finding(
+            code="MR1124-CRDS-OLD",
+            level=Level.WARNING,
+            object=planes[0].ref,
+            found=f"the API server does not know {', '.join(name for _, name in missing)}, which Istio 1.{since} brought: the "
+            f"CustomResourceDefinitions are older than istiod, which is {planes[0].text}",
+            wanted=f"the CustomResourceDefinitions of 1.{newest}, or newer ones: they are upgraded before istiod",
+            fix="upgrade them: helm upgrade istio-base istio/base; then: kubectl get crd -l chart=istio",
+        )
 
 
 def _proxies_of(workload: Workload) -> Iterator[Runner]:

@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 
 from pytest_meshready.cluster.objects_certificates import Certificate, GatewaySecret
 from pytest_meshready.cluster.objects_entry import GatewayServer, HttpRoute, ServerTls, VirtualService
-from pytest_meshready.cluster.objects_traffic import HTTPRoute, Listener
+from pytest_meshready.cluster.objects_traffic import GRPCRoute, HTTPRoute, Listener
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import gateways
+from pytest_meshready.istio import gatewayapi, gateways
 from pytest_meshready.istio.gateways import Way, Ways
 from pytest_meshready.istio.moments import ago, moment, now_of
 from pytest_meshready.istio.mtls_findings import shortened
+from pytest_meshready.istio.virtualservices import gateway_name
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
@@ -30,6 +31,7 @@ ENOUGH = timedelta(days=30)
 _PLAIN = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB"})
 _TLS = frozenset({"HTTPS", "TLS"})
 _TERMINATING = frozenset({"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL"})
+_ASKING = frozenset({"MUTUAL", "OPTIONAL_MUTUAL"})
 _OLD = frozenset({"TLSV1_0", "TLSV1_1"})
 _REDIRECT = "RequestRedirect"
 _WANTED = "HTTPS with a certificate, and plain HTTP only to redirect to it"
@@ -44,8 +46,8 @@ def tls_terminated(snapshot: Snapshot) -> Judgement:
     several Gateways of the same pods.
     """
     ways = Ways(snapshot)
-    if ways.none:
-        return Judgement(not_applicable=ways.none, examined=len(ways.all_gateways))
+    if ways.nothing is not None:
+        return ways.nothing
     look = _Look(snapshot, ways)
     findings: list[Finding] = []
     for way in ways.found:
@@ -143,11 +145,30 @@ class _Look:
         for place in places:
             for name in names:
                 yield from self._secret(way, port, hosts, (place, name.rpartition("/")[2]))
+                if tls.mode in _ASKING:
+                    yield from self._authority(way, port, (place, name.rpartition("/")[2]), tls)
+
+    def _authority(self, way: Way, port: int, name: tuple[str, str], tls: ServerTls) -> Iterator[Finding]:
+        """Whether clients' certificates can be checked: by the Secret itself, by NAME-cacert, or by what the server names."""
+        found = self._secrets.get(name)
+        if found is None or found.problem or found.authorities or tls.ca_certificates:
+            return
+        other = (name[0], tls.ca_cert_credential_name.rpartition("/")[2] or f"{name[1]}-cacert")
+        word = "/".join(other)
+        self._used.add(word)
+        if word not in self._asked:
+            self._left_out[word] = None
+        elif other not in self._secrets and name[0] not in self._refused:
+            yield _no_authority(way, port, name, word, tls.mode)
 
     def _redirected(self, way: Way, port: int, hosts: list[str]) -> bool:
         """Whether the VirtualServices of a plain port do nothing but redirect."""
         routes = [
-            route for item in self._snapshot.virtualservices if _uses(item, way, hosts) for route in item.spec.http if _at(route, port)
+            route
+            for item in self._snapshot.virtualservices
+            if _uses(item, way, hosts)
+            for route in item.spec.http
+            if _at(route, port, way, item.metadata.namespace)
         ]
         return bool(routes) and all(route.redirect is not None for route in routes)
 
@@ -158,7 +179,8 @@ class _Look:
         tls = mode if protocol in _TLS else ""
         self.rows.append({"gateway": str(way.ref), "port": f"{listener.port}/{protocol}", "hosts": hosts[0], "tls": tls})
         if protocol in _PLAIN:
-            routes = [item for item in self._snapshot.httproutes if _attached(item, way, listener)]
+            every: tuple[HTTPRoute | GRPCRoute, ...] = (*self._snapshot.httproutes, *self._snapshot.grpcroutes)
+            routes = [item for item in every if _attached(item, way, listener)]
             if not routes or not all(_only_redirects(item) for item in routes):
                 yield _plain(way, listener.port, hosts)
             return
@@ -269,9 +291,13 @@ def _dated(way: Way, secret: GatewaySecret, now: datetime | None) -> Iterator[Fi
 
 def _uses(route: VirtualService, way: Way, hosts: Iterable[str]) -> bool:
     """Whether a VirtualService is bound to a Gateway for one of its hosts."""
-    names = {way.ref.name} if route.metadata.namespace == way.ref.namespace else set()
-    bound = names | {f"{way.ref.namespace}/{way.ref.name}"}
-    return any(name in bound for name in route.spec.gateways) and any(_meet(one, other) for one in route.spec.hosts for other in hosts)
+    bound = any(_names(name, way, route.metadata.namespace) for name in route.spec.gateways)
+    return bound and any(_meet(one, other) for one in route.spec.hosts for other in hosts)
+
+
+def _names(name: str, way: Way, namespace: str) -> bool:
+    """Whether a name of a gateway, in a VirtualService of a namespace, means this one."""
+    return gateway_name(name, namespace) == f"{way.ref.namespace}/{way.ref.name}"
 
 
 def _meet(one: str, other: str) -> bool:
@@ -281,21 +307,25 @@ def _meet(one: str, other: str) -> bool:
     return one.endswith(other[1:]) if other.startswith("*") else one == other
 
 
-def _at(route: HttpRoute, port: int) -> bool:
+def _at(route: HttpRoute, port: int, way: Way, namespace: str) -> bool:
     """Whether a route may apply to requests at a port of the gateway."""
-    return not route.match or any(item.port in (0, port) for item in route.match)
+    return not route.match or any(
+        item.port in (0, port) and (not item.gateways or any(_names(name, way, namespace) for name in item.gateways))
+        for item in route.match
+    )
 
 
-def _attached(route: HTTPRoute, way: Way, listener: Listener) -> bool:
+def _attached(route: HTTPRoute | GRPCRoute, way: Way, listener: Listener) -> bool:
     return any(
-        (parent.namespace or route.metadata.namespace, parent.name) == (way.ref.namespace, way.ref.name)
+        gatewayapi.is_gateway(parent)
+        and (parent.namespace or route.metadata.namespace, parent.name) == (way.ref.namespace, way.ref.name)
         and parent.section_name in (None, listener.name)
         and parent.port in (None, listener.port)
         for parent in route.spec.parent_refs
     )
 
 
-def _only_redirects(route: HTTPRoute) -> bool:
+def _only_redirects(route: HTTPRoute | GRPCRoute) -> bool:
     return bool(route.spec.rules) and all(any(item.type == _REDIRECT for item in rule.filters) for rule in route.spec.rules)
 
 
@@ -377,6 +407,18 @@ def _no_secret(way: Way, port: int, name: tuple[str, str], others: list[tuple[st
     )
 
 
+def _no_authority(way: Way, port: int, name: tuple[str, str], other: str, mode: str) -> Finding:
+    return _of_port(
+        way,
+        port,
+        "NO-CLIENT-CA",
+        Level.ERROR,
+        found=f"port {port} is {mode}, but Secret {'/'.join(name)} holds no ca.crt and there is no Secret {other}: no handshake succeeds",
+        wanted="the authority of the clients' certificates",
+        fix=f"kubectl -n {name[0]} create secret generic {other.rpartition('/')[2]} --from-file=cacert=FILE",
+    )
+
+
 def _unusable(way: Way, secret: GatewaySecret) -> Finding:
     why = f"it {secret.problem}" if secret.problem else "its private key is not the one of its certificate"
     return _of_secret(way, secret, "UNUSABLE", Level.ERROR, found=why, wanted="tls.crt and tls.key (or cert and key) that belong together")
@@ -401,10 +443,11 @@ def _twice(ways: Ways) -> Iterator[Finding]:
     found: dict[tuple[ObjectRef, str], dict[ObjectRef, Way]] = {}
     for way in ways.found:
         for server in way.istio.spec.servers if way.istio is not None else ():
-            if server.tls is None or not server.tls.credential_name:
-                continue
+            tls = server.tls
+            names = dict.fromkeys(name for name in (tls.credential_name, *tls.credential_names) if name) if tls is not None else ()
             for workload in way.workloads:
-                found.setdefault((workload.ref, server.tls.credential_name), {})[way.ref] = way
+                for name in names:
+                    found.setdefault((workload.ref, name), {})[way.ref] = way
     for (_, name), sharing in found.items():
         if len(sharing) > 1:
             first = next(iter(sharing.values()))

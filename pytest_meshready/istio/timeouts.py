@@ -14,7 +14,7 @@ from pytest_meshready.istio import callgraph, routes
 from pytest_meshready.istio.callgraph import Calls
 from pytest_meshready.istio.durations import shown
 from pytest_meshready.istio.hosts import Host, HostPort
-from pytest_meshready.istio.routes import Route, Routes, known_routes
+from pytest_meshready.istio.routes import Origin, Route, Routes, known_routes
 from pytest_meshready.istio.rules import MESH
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
@@ -120,6 +120,8 @@ def _without(one: Used, bare: list[Route], namespace: str) -> Finding:
     """Callers in the mesh wait without end; the object is the rule that says nothing, or the Service that has none."""
     rule = bare[0].rule
     host, number = one.host, one.port.number
+    if bare[0].origin is Origin.ZTUNNEL:
+        return _past_rules(one, namespace)
     timed = [route.gateway for route in one.entering if route.timeout]
     beside = f" (only the route of gateway {timed[0]} has one, which does not hold in the mesh)" if timed else ""
     if rule is None:
@@ -140,6 +142,19 @@ def _without(one: Used, bare: list[Route], namespace: str) -> Finding:
         wanted=_WANTED,
         fix=f"set its timeout, such as 5s: {edit(rule.origin)}",
         detail=f"{host.name}:{number}",
+    )
+
+
+def _past_rules(one: Used, namespace: str) -> Finding:
+    """In an ambient namespace no waypoint reads the requests, so that no rule about them holds."""
+    return Finding(
+        code="MR611-NO-WAYPOINT",
+        level=Level.WARNING,
+        object=one.host.ref,
+        found=f"no waypoint reads the requests to its port {one.port.number}: a timeout of a route does not hold for callers in the mesh",
+        wanted=f"a waypoint before it, and {_WANTED}",
+        fix=f"istioctl waypoint apply --enroll-namespace -n {namespace}",
+        detail=str(one.port.number),
     )
 
 

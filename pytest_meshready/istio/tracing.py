@@ -104,11 +104,12 @@ def sampling_reviewed(snapshot: Snapshot, *, final: bool = False) -> Judgement:
         final: whether this is the last phase of the rollout.
     """
     survey = _survey(snapshot)
-    groups: dict[Side, list[Workload]] = {}
+    reporting: dict[Side, dict[ObjectRef, Workload]] = {}
     for setting, members in (*survey.own.items(), *survey.entries.items()):
         for side in setting.sides:
             if side.reports:
-                groups.setdefault(side, []).extend(item for item in members if item not in groups.get(side, ()))
+                reporting.setdefault(side, {}).update({item.ref: item for item in members})
+    groups = {side: list(members.values()) for side, members in reporting.items()}
     findings = [finding for side, members in groups.items() for finding in _sampled(snapshot, side, members, final=final)]
     findings += _zero_ignored(snapshot, groups)
     unknown = survey.unknown

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from datetime import date
 
 from pytest_meshready.cluster.objects import Pod
+from pytest_meshready.cluster.objects_traffic import EnvoyFilter
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.components import DEFAULT, gateways, held_namespaces, istiods
 from pytest_meshready.istio.dataplane import REVISION, proxies, proxy_revision
 from pytest_meshready.istio.injector import INJECTION, MODE, control_plane_of, installed_revisions
 from pytest_meshready.istio.namespaces import mesh_label, unread_namespace
+from pytest_meshready.istio.obsolete import obsolete, pinned, proxy_versions, upgrade_notes
+from pytest_meshready.istio.releases import PACKAGED, Table
 from pytest_meshready.istio.versions import READS as PLANES
 from pytest_meshready.istio.versions import control_planes, supported_until, today_of
 from pytest_meshready.istio.workloads import Workload, pod_names, workloads
@@ -30,17 +33,20 @@ REVISIONS = 2
 _SHOWN = 20
 
 
-def upgrade_strategy(snapshot: Snapshot, *, today: date | None = None) -> Judgement:
+def upgrade_strategy(snapshot: Snapshot, *, today: date | None = None, table: Table = PACKAGED) -> Judgement:
     """Line 11.2.3, what the cluster says: the namespace can be upgraded by itself, and nothing is left of earlier upgrades.
 
     Errors: a proxy whose revision is gone; more than two revisions. Warnings: the namespace follows an istiod without a
-    revision, which can only be upgraded in place, for the whole mesh at once. A compatibility version, which ends some day, and
-    EnvoyFilters, which an upgrade may break, are shown. In an ambient namespace only waypoints follow a revision: ztunnel
+    revision, which can only be upgraded in place, for the whole mesh at once; a setting that the installed version does not know
+    any more, or that the next one will not (`pytest_meshready.istio.obsolete`); an EnvoyFilter for versions of proxies that are
+    not there. A compatibility version, which ends some day, EnvoyFilters, which an upgrade may break, and what the next version
+    changes by itself are shown. In an ambient namespace only waypoints follow a revision: ztunnel
     and istio-cni are upgraded in place, node by node.
 
     Args:
         snapshot: of the cluster.
         today: the day to judge by, for the end of support in the evidence.
+        table: what is known of releases.
     """
     unknown = [*snapshot.unread(*READS), *unread_namespace(snapshot)]
     namespace = snapshot.this_namespace()
@@ -48,12 +54,13 @@ def upgrade_strategy(snapshot: Snapshot, *, today: date | None = None) -> Judgem
     if namespace and not label:
         unknown.append(Unknown(reason=f"namespace {snapshot.namespace} carries no label of the mesh, so no istiod's upgrade moves it"))
     findings = [*_way(snapshot, label), *_revisions(snapshot), *_left_behind(snapshot), *_compatibility(snapshot)]
+    findings += [*obsolete(snapshot, table), *pinned(snapshot)]
     return Judgement(
         summary=f"namespace {snapshot.namespace} follows {label} and can be upgraded by itself",
         examined=1 if label else 0,
         findings=tuple(findings),
         unknown=tuple(dict.fromkeys(unknown)),
-        evidence=(Evidence(kind="table", source="labels, webhooks and images", data=_plan(snapshot, label, today)),),
+        evidence=(Evidence(kind="table", source="labels, webhooks and images", data=_plan(snapshot, label, today, table)),),
     )
 
 
@@ -134,7 +141,7 @@ def _compatibility(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
-def _plan(snapshot: Snapshot, label: str, today: date | None) -> list[dict[str, str]]:
+def _plan(snapshot: Snapshot, label: str, today: date | None, table: Table) -> list[dict[str, str]]:
     """What a person needs who states the next version and its date."""
     rows = [{"what": f"namespace {snapshot.namespace} follows", "found": label or "nothing"}]
     if label == f"{MODE}=ambient":
@@ -143,13 +150,22 @@ def _plan(snapshot: Snapshot, label: str, today: date | None) -> list[dict[str, 
     rows += [
         {
             "what": f"{item.ref} (revision {item.revision})",
-            "found": f"{item.text or 'version not known'}, supported until: {supported_until(item, day)}",
+            "found": f"{item.text or 'version not known'}, supported until: {supported_until(item, day, table)}",
         }
         for item in control_planes(snapshot)
     ]
-    filters = [item.metadata for item in snapshot.envoyfilters if item.metadata.namespace in held_namespaces(snapshot)]
+    held = held_namespaces(snapshot)
+    filters = [item for item in snapshot.envoyfilters if item.metadata.namespace in held]
     if filters:
-        names = ", ".join(f"{item.namespace}/{item.name}" for item in filters[:_SHOWN])
+        names = ", ".join(map(_named, filters[:_SHOWN]))
         more = f" and {len(filters) - _SHOWN} more" if len(filters) > _SHOWN else ""
         rows.append({"what": "EnvoyFilters, which a new version may break", "found": f"{names}{more}"})
-    return [*rows, {"what": "as of", "found": f"{day or 'not known'}"}]
+    rows += upgrade_notes(snapshot, table)
+    return [*rows, {"what": "as of", "found": f"{day or 'not known'}, {table}"}]
+
+
+def _named(item: EnvoyFilter) -> str:
+    """An EnvoyFilter with the versions of proxies that it is for, where it says so."""
+    patterns = ", ".join(dict.fromkeys(pattern[:80] for pattern in proxy_versions(item)))
+    name = f"{item.metadata.namespace}/{item.metadata.name}"
+    return f"{name} (proxyVersion {patterns})" if patterns else name

@@ -16,15 +16,11 @@ from pytest_meshready.istio.components import READS as COMPONENTS
 from pytest_meshready.istio.dataplane import image_version
 from pytest_meshready.istio.moments import moment
 from pytest_meshready.istio.releases import (
-    NEWEST,
-    OLDEST,
-    RELEASES,
+    PACKAGED,
     SHELF_LIFE,
-    TABLE_DATE,
     Build,
+    Table,
     Version,
-    end_of_support,
-    kubernetes_range,
     version,
 )
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
@@ -61,7 +57,7 @@ def today_of(snapshot: Snapshot, today: date | None) -> date | None:
     return today or (taken.date() if taken else None)
 
 
-def supported_versions(snapshot: Snapshot, *, today: date | None = None) -> Judgement:
+def supported_versions(snapshot: Snapshot, *, today: date | None = None, table: Table = PACKAGED) -> Judgement:
     """Line 12.5: every istiod in use is of a version that Istio supports today, and at most two patches behind.
 
     Errors: the support of the minor version has ended. Warnings: it ends within 60 days; more than two patches behind the
@@ -72,6 +68,7 @@ def supported_versions(snapshot: Snapshot, *, today: date | None = None) -> Judg
     Args:
         snapshot: of the cluster.
         today: the day to judge by.
+        table: what is known of releases.
     """
     day = today_of(snapshot, today)
     unknown = list(snapshot.unread(*READS))
@@ -86,17 +83,17 @@ def supported_versions(snapshot: Snapshot, *, today: date | None = None) -> Judg
         if parsed is None:
             unknown.append(_unnamed(item))
             continue
-        findings += _supported(item, parsed, day)
-        findings += _kubernetes(item, parsed, snapshot.kubernetes_version)
-        unknown += _undecided(item, parsed, day)
-    if found and day - TABLE_DATE > SHELF_LIFE:
-        findings.append(_old_table(found[0], day))
+        findings += _supported(item, parsed, day, table)
+        findings += _kubernetes(item, parsed, snapshot.kubernetes_version, table)
+        unknown += _undecided(item, parsed, day, table)
+    if found and day - table.day > SHELF_LIFE:
+        findings.append(_old_table(found[0], day, table))
     return Judgement(
-        summary=f"Istio {', '.join(dict.fromkeys(item.text for item in found))} is supported (table of {TABLE_DATE})",
+        summary=f"Istio {', '.join(dict.fromkeys(item.text for item in found))} is supported ({table})",
         examined=len([item for item in found if item.version]),
         findings=tuple(findings),
         unknown=tuple(dict.fromkeys(unknown)),
-        evidence=(Evidence(kind="table", source=f"table of releases of {TABLE_DATE}, {_CALENDAR}", data=_calendar(found, day)),),
+        evidence=(Evidence(kind="table", source=_source(table), data=_calendar(found, day, table)),),
     )
 
 
@@ -112,10 +109,10 @@ def control_planes(snapshot: Snapshot) -> list[Installed]:
     return found
 
 
-def supported_until(item: Installed, day: date | None) -> str:
+def supported_until(item: Installed, day: date | None, table: Table = PACKAGED) -> str:
     """Until when a version is supported, as seen on a day: a date, ``at least`` a date, or ``not known``."""
     found = item.version
-    support = end_of_support(found.minor) if found and found.major == 1 and found.build is not Build.VENDOR else None
+    support = table.end_of_support(found.minor) if found and found.major == 1 and found.build is not Build.VENDOR else None
     if support is None:
         return "not known"
     if support.end:
@@ -133,7 +130,7 @@ def _unnamed(item: Installed) -> Unknown:
     return Unknown(reason=f"the version of {item.ref} is not known: {named} (see: istioctl version)")
 
 
-def _supported(item: Installed, found: Version, day: date) -> Iterator[Finding]:
+def _supported(item: Installed, found: Version, day: date, table: Table) -> Iterator[Finding]:
     """What is wrong with one version on one day."""
     if found.build is Build.VENDOR:
         return
@@ -145,10 +142,11 @@ def _supported(item: Installed, found: Version, day: date) -> Iterator[Finding]:
             "a release of Istio",
             "install a release of a supported minor version",
         )
-    support = end_of_support(found.minor) if found.major == 1 else None
-    ended = found.major == 1 and found.minor < OLDEST
+    support = table.end_of_support(found.minor) if found.major == 1 else None
+    ended = found.major == 1 and found.minor < table.oldest
     if ended or (support and support.end and day > support.end):
-        when = f"ended on {support.end}" if support and support.end else f"ended before {RELEASES[OLDEST].end}"
+        last = support or table.end_of_support(table.oldest)
+        when = f"ended {'on' if support else 'before'} {last.end}" if last and last.end else "has ended"
         yield _finding(
             item,
             "END-OF-SUPPORT",
@@ -162,9 +160,9 @@ def _supported(item: Installed, found: Version, day: date) -> Iterator[Finding]:
             yield _finding(
                 item,
                 "UNKNOWN-MINOR",
-                f"Istio {found.line} is not in the table of {TABLE_DATE}, whose newest minor version is 1.{NEWEST}",
+                f"Istio {found.line} is not in the {table}, whose newest minor version is 1.{table.newest}",
                 "a minor version whose support is known",
-                f"look it up ({_CALENDAR}), and use a newer version of pytest-meshready",
+                f"look it up ({_CALENDAR}), and use a newer version of pytest-meshready, or --mesh-versions-file",
             )
     elif support.end and support.end - day <= NOTICE:
         yield _finding(
@@ -174,17 +172,17 @@ def _supported(item: Installed, found: Version, day: date) -> Iterator[Finding]:
             f"more than {NOTICE.days} days of support ahead",
             f"plan the upgrade to the next minor version ({_CALENDAR})",
         )
-    yield from _patch(item, found)
+    yield from _patch(item, found, table)
 
 
-def _patch(item: Installed, found: Version) -> Iterator[Finding]:
-    release = RELEASES.get(found.minor) if found.major == 1 and found.build is Build.RELEASE else None
+def _patch(item: Installed, found: Version, table: Table) -> Iterator[Finding]:
+    release = table.releases.get(found.minor) if found.major == 1 and found.build is Build.RELEASE else None
     if release and found.patch is not None and release.patch - found.patch > PATCHES:
         yield _finding(
             item,
             "OLD-PATCH",
             f"{found.text} is {release.patch - found.patch} patches behind {found.line}.{release.patch}, the newest that was known "
-            f"on {TABLE_DATE}",
+            f"on {table.day}",
             f"at most {PATCHES} patches behind",
             f"upgrade to {found.line}.{release.patch} or newer",
         )
@@ -196,28 +194,28 @@ def _finding(item: Installed, word: str, found: str, wanted: str, fix: str, *, l
     )
 
 
-def _undecided(item: Installed, found: Version, day: date) -> Iterator[Unknown]:
+def _undecided(item: Installed, found: Version, day: date, table: Table) -> Iterator[Unknown]:
     """Why it cannot be told whether a version is supported."""
     if found.build is Build.VENDOR:
         yield Unknown(
             reason=f"{item.ref} is {found.text}, a vendor's build: its support follows the vendor's calendar, not Istio's; look it up there"
         )
         return
-    support = end_of_support(found.minor) if found.major == 1 else None
+    support = table.end_of_support(found.minor) if found.major == 1 else None
     if support and support.end is None and day > support.earliest:
         after = f"1.{found.minor + 2}"
         yield Unknown(
             reason=f"whether Istio {found.line} is still supported cannot be told: its support ends 6 weeks after {after} comes out, and "
-            f"{after} was not out on {TABLE_DATE}, the date of this version's table; look it up: {_CALENDAR}"
+            f"{after} was not out on {table.day}, the date of the table; look it up ({_CALENDAR}), and give it with --mesh-versions-file"
         )
 
 
-def _kubernetes(item: Installed, found: Version, kubernetes: str) -> Iterator[Finding]:
+def _kubernetes(item: Installed, found: Version, kubernetes: str, table: Table) -> Iterator[Finding]:
     """A Kubernetes that this Istio was not made for."""
     running = version(kubernetes.partition("+")[0].partition("-")[0])
     if running is None or found.major != 1 or found.build is Build.VENDOR or running.major != 1:
         return
-    oldest, newest = kubernetes_range(found.minor)
+    oldest, newest = table.kubernetes_range(found.minor)
     if running.minor < oldest or (newest is not None and running.minor > newest):
         span = f"1.{oldest} to 1.{newest}" if newest is not None else f"1.{oldest} or newer"
         yield _finding(
@@ -229,19 +227,26 @@ def _kubernetes(item: Installed, found: Version, kubernetes: str) -> Iterator[Fi
         )
 
 
-def _old_table(item: Installed, day: date) -> Finding:
+def _old_table(item: Installed, day: date, table: Table) -> Finding:
+    whose = f"the table of releases in {table.file}" if table.file else "the table of releases in this version of pytest-meshready"
+    newer = f"bring {table.file} up to date" if table.file else "use a newer version: pip install --upgrade pytest-meshready"
     return Finding(
         code="MR125-OLD-TABLE",
         level=Level.WARNING,
         object=item.ref,
-        found=f"the table of releases in this version of pytest-meshready is of {TABLE_DATE}, {(day - TABLE_DATE).days} days old: "
+        found=f"{whose} is of {table.day}, {(day - table.day).days} days old: "
         "newer releases and earlier ends of support are not known to it",
         wanted=f"a table of at most {SHELF_LIFE.days} days",
-        fix="use a newer version: pip install --upgrade pytest-meshready",
+        fix=f"{newer}; or give newer rows with --mesh-versions-file=FILE",
     )
 
 
-def _calendar(found: Iterable[Installed], day: date) -> list[dict[str, str]]:
+def _source(table: Table) -> str:
+    unused = f"; {table.unused} is older and was not used" if table.unused else ""
+    return f"{table}, {_CALENDAR}{unused}"
+
+
+def _calendar(found: Iterable[Installed], day: date, table: Table) -> list[dict[str, str]]:
     rows = []
     for item in found:
         parsed = item.version
@@ -251,7 +256,7 @@ def _calendar(found: Iterable[Installed], day: date) -> list[dict[str, str]]:
                 "object": str(item.ref),
                 "version": item.text or "not known",
                 "build": built,
-                "supported until": supported_until(item, day),
+                "supported until": supported_until(item, day, table),
                 "as of": f"{day}",
             }
         )

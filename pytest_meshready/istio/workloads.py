@@ -80,17 +80,6 @@ def workloads(snapshot: Snapshot, namespace: str) -> tuple[Workload, ...]:
     return known.result()
 
 
-def unread_in(snapshot: Snapshot, namespace: str, *keys: str) -> bool:
-    """Whether any of these kinds is not fully known in one namespace, so that what is missing there may still exist."""
-    refused = [refusal for refusal in snapshot.refusals if refusal.key in keys and not refusal.absent]
-    if any(refusal.namespace in ("", namespace) for refusal in refused):
-        return True
-    if any(item.key in keys and item.namespace in ("", namespace) for item in snapshot.unreadable):
-        return True
-    answered = {*snapshot.read, *(refusal.key for refusal in snapshot.refusals)}
-    return any(key not in answered for key in keys)
-
-
 def is_completed(pod: Pod) -> bool:
     """Whether the pod has ended and will not be started again (also: evicted)."""
     return pod.status.phase in ("Succeeded", "Failed")

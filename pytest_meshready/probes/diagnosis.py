@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from pytest_meshready.cluster import decode, objects
-from pytest_meshready.cluster.client import Cluster, ReadError
+from pytest_meshready.cluster.answers import ReadError
+from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.snapshot import selects
 from pytest_meshready.cluster.writes import POD, Manifest
 from pytest_meshready.probes.trouble import Reason, Trouble, clipped

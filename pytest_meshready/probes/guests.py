@@ -19,7 +19,8 @@ from typing import TypeVar
 import msgspec
 
 from pytest_meshready.cluster import writes
-from pytest_meshready.cluster.client import Cluster, ReadError
+from pytest_meshready.cluster.answers import ReadError
+from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.writes import CONFIG_MAP, LEASE, POD, Cause, Kind, Manifest, WriteError, kind_of
 from pytest_meshready.probes import cleanup, pod, trouble
 from pytest_meshready.probes.arrivals import Guest, GuestPod, Outcome, Ready, Watch, describe, described, inspect

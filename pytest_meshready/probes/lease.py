@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_meshready.cluster import writes
-from pytest_meshready.cluster.client import Answer, Cluster
+from pytest_meshready.cluster.answers import Answer
+from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.writes import LEASE, Cause, Manifest, WriteError
 from pytest_meshready.probes.pod import RUN_LABEL
 from pytest_meshready.waiting import Deadline, Repeating, until

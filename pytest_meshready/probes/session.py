@@ -19,7 +19,8 @@ from typing import Protocol
 import msgspec
 
 from pytest_meshready.cluster import writes
-from pytest_meshready.cluster.client import Cluster, ClusterError, ReadError
+from pytest_meshready.cluster.answers import ReadError
+from pytest_meshready.cluster.client import Cluster, ClusterError
 from pytest_meshready.probes import messages, pod
 from pytest_meshready.probes.messages import Answer, Ask, Done, Hello, Outcome
 from pytest_meshready.waiting import Deadline, until

@@ -71,6 +71,7 @@ def _decision(facts: RunFacts, line: Line, records: Sequence[CheckRecord]) -> De
         phase=facts.phase,
         today=_today(facts),
         read_only=facts.read_only,
+        offline=facts.source in ("manifests", "snapshot"),
         go_live=facts.go_live,
         waivers=facts.waivers,
         attestations=facts.attestations,

@@ -13,7 +13,7 @@ from datetime import date
 from pytest_meshready.checklist.lines import Line, Phase
 from pytest_meshready.report.facts import Attestation
 from pytest_meshready.report.waivers import Waiver, WaiverUse, covers, lift, uses
-from pytest_meshready.results import CheckRecord, Part, PartRecord, Severity, Status, Unknown, worst
+from pytest_meshready.results import CheckRecord, Part, PartRecord, Severity, Status, Unknown, one_sentence, worst
 
 __all__ = ["NO_CHECK", "Decision", "PartOutcome", "Waiver", "WaiverUse", "line_decision", "line_status", "right", "window"]
 
@@ -81,6 +81,7 @@ class _Case:
     line: Line
     records: tuple[CheckRecord, ...]
     read_only: bool
+    offline: bool
     waivers: tuple[Waiver, ...]
     today: date
     attestations: Mapping[str, Attestation] | None
@@ -104,6 +105,7 @@ def line_decision(
     phase: Phase,
     today: date,
     read_only: bool = False,
+    offline: bool = False,
     go_live: bool = False,
     waivers: Sequence[Waiver] = (),
     attestations: Mapping[str, Attestation] | None = None,
@@ -121,6 +123,7 @@ def line_decision(
         phase: the phase of this run.
         today: the day by which waivers and statements are judged.
         read_only: whether the run was forbidden to send traffic.
+        offline: whether there is no cluster in this run: manifests or a saved snapshot are looked at.
         go_live: whether this is the final approval, where an open blocker fails.
         waivers: all waivers of the team.
         attestations: statements by line; None if this run reads no statements, which leaves them not verified.
@@ -142,6 +145,7 @@ def line_decision(
         line=line,
         records=mine,
         read_only=read_only,
+        offline=offline,
         waivers=own_waivers,
         today=today,
         attestations=attestations,
@@ -253,7 +257,7 @@ def _recorded(part: Part | None, records: Sequence[PartRecord], waivers: Sequenc
 def _sentence(record: PartRecord, status: Status) -> str:
     """The reason of a part; where its failure was waived and something stayed unknown, that is the reason."""
     if status is Status.NOT_VERIFIED and record.status is not status:
-        return "; ".join(dict.fromkeys(unknown.reason for unknown in record.unknown))
+        return one_sentence(unknown.reason for unknown in record.unknown)
     return record.reason
 
 
@@ -274,6 +278,8 @@ def _why(part: Part, case: _Case) -> str:
     """Why a part was not asked."""
     if part not in case.built:
         return _UNBUILT
+    if case.offline and part in (Part.LIVE, Part.METRICS, Part.DRILL):
+        return "there is no cluster in this run"
     if case.read_only and part in (Part.LIVE, Part.DRILL):
         return "this run is read-only"
     if part is Part.DRILL:
@@ -343,8 +349,9 @@ def _open(outcomes: Sequence[PartOutcome]) -> str:
     required = [outcome for outcome in outcomes if outcome.required or outcome.status in (Status.FAILED, Status.WARNED)]
     asked = [_said(outcome) for outcome in required if outcome.asked]
     absent = [outcome for outcome in required if not outcome.asked]
-    sentence = ", ".join(dict.fromkeys([*asked, *(outcome.reason for outcome in absent)]))
     blocked = any(outcome.asked and outcome.status is Status.NOT_VERIFIED for outcome in required)
+    several = any(mark in said for said in asked for mark in ("; ", ", ", *((": ",) if blocked else ())))
+    sentence = ("; " if several else ", ").join(dict.fromkeys([*asked, *(outcome.reason for outcome in absent)]))
     whys = [] if blocked else _whys(absent)
     return f"{sentence} ({'; '.join(whys)})" if whys else sentence
 

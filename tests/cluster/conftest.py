@@ -59,8 +59,17 @@ class Result:
         return {item["id"]: item for item in self.readiness["items"]}
 
 
+def without_istioctl() -> str:
+    """The PATH less every folder in which istioctl lies."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if not (Path(folder) / "istioctl").exists())
+
+
 def checklist(folder: Path, *options: str, env: dict[str, str] | None = None, config: str = "") -> Result:
-    """Run the checklist in an empty project, in a process of its own, as a user would."""
+    """Run the checklist in an empty project, in a process of its own, as a user would.
+
+    As one without istioctl: what it would say beside line 3.2.4 must not depend on the machine (``env`` may give another PATH).
+    """
     project = folder / "project"
     project.mkdir(exist_ok=True)
     (project / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
@@ -69,7 +78,8 @@ def checklist(folder: Path, *options: str, env: dict[str, str] | None = None, co
     report = project / "out/readiness.json"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--mesh-report=out", *options]
-    done = subprocess.run(command, cwd=project, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=300, check=False)
+    environment = {**os.environ, "PATH": without_istioctl(), **(env or {})}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False)
     readiness = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     return Result(done.returncode, done.stdout + done.stderr, readiness)
 

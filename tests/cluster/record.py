@@ -24,9 +24,9 @@ def record(namespace: str, phase: str, target: Path, config: str = "") -> None:
 
 def main(names: list[str]) -> None:
     if not names or "shop" in names:
-        record(HEALTHY, "hardened", faults.SNAPSHOTS.parent / "shop.json")
+        record(HEALTHY, "hardened", faults.HEALTHY_SNAPSHOT)
     for fault in faults.read():
-        if fault.lines and (not names or fault.name in names):
+        if fault.lines and not fault.altered and (not names or fault.name in names):
             fault.plant("on")
             try:
                 record(fault.namespace, fault.phase, fault.snapshot, fault.team_config)

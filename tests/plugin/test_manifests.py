@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-SHOP = (Path(__file__).parents[1] / "data/manifests/shop.yaml").read_text(encoding="utf-8")
+MANIFESTS = Path(__file__).parents[1] / "data/manifests"
+SHOP = (MANIFESTS / "shop.yaml").read_text(encoding="utf-8")
+#: The word that stands wherever people keep secrets in canaries.yaml, and as it is in a Secret.
+CANARIES = ("s3cret-canary", "czNjcmV0LWNhbmFyeQ")
 SOUND = """
 apiVersion: v1
 kind: Service
@@ -47,7 +50,7 @@ def test_a_pull_request_with_faults(pytester: pytest.Pytester) -> None:
     assert found["run"]["command"] == "pytest --mesh-namespace=payments --mesh-manifests=deploy --mesh-phase=hardened"
     status = {item["id"]: item["status"] for item in found["items"]}
     assert (status["2.2.1"], status["2.2.5"]) == ("failed", "not_verified")
-    assert "manifests only: there are no pods yet" in done.stdout
+    assert "manifests only: no pods yet" in done.stdout
 
 
 def test_standard_input_reaches_the_controller(pytester: pytest.Pytester) -> None:
@@ -70,3 +73,20 @@ def test_manifests_that_cannot_be_used(pytester: pytest.Pytester, options: tuple
     done = run(pytester, *options)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert sentence in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("source", ["manifests", "snapshot"])
+def test_no_canary_is_reported(pytester: pytest.Pytester, source: str) -> None:
+    """Nothing from a Secret, a ConfigMap, an environment, an argument or an annotation is in any report, nor on the terminal."""
+    (pytester.path / "meshready.toml").write_text('gateway_secrets = ["payments/shop-tls"]\n', encoding="utf-8")
+    (pytester.path / "shop.yaml").write_text((MANIFESTS / "canaries.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    told = ["-vv", "-ra", "--junitxml=out/junit.xml", "--tb=long", "--showlocals"]
+    done = run(pytester, *OPTIONS, *told, "--mesh-manifests=shop.yaml", "--mesh-save-snapshot=out/saved.json")
+    if source == "snapshot":
+        (pytester.path / "shop.yaml").unlink()
+        done = run(pytester, "--mesh-phase=hardened", "--mesh-report=out", *told, "--mesh-snapshot=out/saved.json")
+    written = {path.name: path.read_text(encoding="utf-8") for path in (pytester.path / "out").rglob("*") if path.is_file()}
+    assert {"readiness.json", "readiness.html", "readiness.md", "junit.xml", "saved.json"} <= written.keys()
+    assert {item["status"] for item in report(pytester)["items"]} >= {"failed", "not_verified"}
+    for name, text in {**written, "terminal": done.stdout + done.stderr}.items():
+        assert [word for word in CANARIES if word in text] == [], name

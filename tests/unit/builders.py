@@ -786,9 +786,15 @@ def node_pod(pod_: o.Pod) -> capacity.NodePod:
             ),
         ),
         status=capacity.NodePodStatus(
-            phase=pod_.status.phase, conditions=tuple(item for item in pod_.status.conditions if item.type == "Ready")
+            phase=pod_.status.phase,
+            conditions=tuple(item for item in pod_.status.conditions if item.type == "Ready"),
+            container_statuses=pod_.status.container_statuses if _is_agent(pod_) else (),
         ),
     )
+
+
+def _is_agent(pod_: o.Pod) -> bool:
+    return any(pod_.metadata.labels.get(key) == value for key, value in capacity.NODE_AGENTS.items())
 
 
 def dns_pod(*, ready: bool = True) -> capacity.NodePod:
@@ -839,3 +845,19 @@ def peer(labels: Mapping[str, str] | None = None, *, namespaces: Mapping[str, st
 def ports(*numbers: int | str, protocol: str = "TCP") -> tuple[network.PolicyPort, ...]:
     """Ports of a rule."""
     return tuple(network.PolicyPort(port=number, protocol=protocol) for number in numbers)
+
+
+def agent_pod(
+    kind: str = "ztunnel",
+    *,
+    node: str = "node-1",
+    namespace: str = ISTIO,
+    ready: bool = True,
+    statuses: Iterable[o.ContainerStatus] | None = None,
+) -> o.Pod:
+    """A pod of ``ztunnel`` or of ``istio-cni-node`` on a node, with the state of its one container."""
+    labels = {"app" if kind == "ztunnel" else "k8s-app": kind}
+    made = pod(f"{kind}-{node[-1]}x7pk", namespace=namespace, labels=labels, owner=f"DaemonSet/{kind}", node=node, ready=ready)
+    own = tuple(statuses) if statuses is not None else (container_status(kind, ready=ready),)
+    status = msgspec.structs.replace(made.status, container_statuses=own, init_container_statuses=())
+    return msgspec.structs.replace(made, status=status)

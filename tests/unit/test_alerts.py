@@ -74,6 +74,7 @@ def test_a_dead_alert_is_found() -> None:
     (finding,) = judgement.findings
     assert (finding.code, finding.level, str(finding.object)) == ("MR1121-DEAD-METRIC", Level.WARNING, "monitoring/PrometheusRule/mesh")
     assert "alert Alert0 asks for pilot_xds_push_errors" in finding.found
+    assert judgement.status is Status.WARNED  # whatever Prometheus says of the others
 
 
 def test_a_refused_list_names_the_right() -> None:

@@ -414,3 +414,28 @@ def test_every_error_of_istioctl_has_a_rule_of_ours_or_a_reason() -> None:
     assert sorted((*EQUIVALENTS, *LEFT_OUT)) == sorted(ERRORS)
     known = {line.id for line in catalogue.load().lines}
     assert all(set(lines) <= known for lines in EQUIVALENTS.values())
+
+
+def test_one_of_two_parents_is_missing() -> None:
+    """Istio speaks of the parent that is there alone; of the other one nobody does."""
+    text = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {gatewayClassName: istio, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: ledger}
+spec:
+  parentRefs: [{name: edge}, {name: lost}]
+  rules: [{backendRefs: [{name: ledger, port: 8080}]}]
+status:
+  parents:
+  - parentRef: {name: edge}
+    controllerName: istio.io/gateway-controller
+    conditions: [{type: Accepted, status: "True"}, {type: ResolvedRefs, status: "True"}]
+"""
+    found = look(text)
+    assert said(found) == [("MR324-PARENT-MISSING", Level.ERROR, "payments/HTTPRoute/ledger")]
+    assert "Gateway payments/lost" in found.findings[0].found

@@ -221,6 +221,51 @@ def test_what_denies_nothing(spec: str, metadata: dict[str, str]) -> None:
     assert early(policy(spec, **metadata)) == {}
 
 
+AMBIENT = {"istio.io/dataplane-mode": "ambient"}
+
+
+def test_a_gateway_or_a_waypoint_that_lets_nothing_through() -> None:
+    """TargetRefs select no pod, and deny by default all the same; those of a Service only where it has a waypoint."""
+    gateway = policy("{targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: shop}]}")
+    service = policy("{targetRefs: [{kind: Service, name: orders}]}")
+    nothing = {("MR731-ALLOW-NOTHING", "AuthorizationPolicy/p"): Level.ERROR}
+    ambient = (make.namespace(make.ISTIO, labels={}), make.namespace(labels=AMBIENT))
+    assert early(gateway) == nothing
+    assert early(service) == {}
+    assert early(service, namespaces=ambient) == nothing
+
+
+def test_rules_for_http_close_tcp_ports() -> None:
+    """The store speaks TCP: an ALLOW rule with methods is left out there; one with principals alone, beside it, opens the port."""
+    rule = "from: [{source: {serviceAccounts: [orders]}}]"
+    http = policy(
+        f"{{selector: {{matchLabels: {{app: store}}}}, rules: [{{{rule}, to: [{{operation: {{methods: [GET]}}}}]}}]}}", name="http"
+    )
+    tcp = policy(
+        f"{{selector: {{matchLabels: {{app: store}}}}, rules: [{{{rule}, to: [{{operation: {{ports: ['6000']}}}}]}}]}}", name="tcp"
+    )
+    found = default_deny_absent(shop(http))
+    assert ("MR731-CLOSED-TO-TCP", Level.ERROR) in {(item.code, item.level) for item in found.findings}
+    assert "no ALLOW rule can match on port 6000 of store" in found.findings[0].found
+    assert early(f"{http}---\n{tcp}") == {("MR731-CLOSED", "Namespace/payments"): Level.INFO}
+    assert early(http.replace("app: store", "app: orders")) == {("MR731-CLOSED", "Namespace/payments"): Level.INFO}
+
+
+def test_a_waypoint_alone_is_passed_by() -> None:
+    """In ambient mode a policy for the Service is in force at its waypoint: it counts, and is not enough."""
+    deployment = make.deployment("orders")
+    pods = make.pods_of(deployment, meshed=False, annotations={"ambient.istio.io/redirection": "enabled"})
+    spaces = (make.namespace(make.ISTIO, labels={}), make.namespace(labels=AMBIENT))
+    mesh = {"deployments": (deployment,), "pods": pods, "services": (make.service("orders"),), "namespaces": spaces}
+    rules = "rules: [{from: [{source: {serviceAccounts: [frontend]}}]}]"
+    at_waypoint = policy(f"{{targetRefs: [{{kind: Service, name: orders}}], {rules}}}")
+    assert codes(policies_applied(shop(at_waypoint, **mesh)))[("MR1112-ONLY-WAYPOINT", "Deployment/orders")] is Level.WARNING
+    other = at_waypoint.replace("name: orders", "name: ledger")
+    assert codes(policies_applied(shop(other, **mesh)))[("MR1112-NO-POLICY", "Deployment/orders")] is Level.ERROR
+    at_ztunnel = policy(f"{{selector: {{matchLabels: {{app: orders}}}}, {rules}}}", name="own")
+    assert ("Deployment/orders") not in {about for _, about in codes(policies_applied(shop(f"{at_waypoint}---\n{at_ztunnel}", **mesh)))}
+
+
 def test_a_dry_run_is_the_way_to_try() -> None:
     """A policy that only runs dry is told, and passes."""
     judgement = default_deny_absent(shop(policy("{}", annotations={"istio.io/dry-run": "true"})))

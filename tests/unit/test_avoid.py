@@ -206,3 +206,81 @@ def test_refused_lists_are_not_verified(key: str) -> None:
     """Without the right to look nothing was avoided."""
     refused = (make.refusal(key, namespace=""),)
     assert no_canaries(shop(refusals=refused, read=tuple(row for row in RESOURCES if row != key))).status is Status.NOT_VERIFIED
+
+
+# --- what reaches the namespace from elsewhere ------------------------------------------------------------------------
+
+FAULT = """
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {{name: lag, namespace: {namespace}}}
+spec:
+  {aim}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {{context: {context}}}
+    patch: {{operation: INSERT_BEFORE, value: {{name: envoy.filters.http.fault}}}}
+---
+"""
+
+
+@pytest.mark.parametrize(
+    ("namespace", "context", "aim", "expected"),
+    [
+        ("istio-system", "GATEWAY", "workloadSelector: {labels: {istio: ingressgateway}}", True),
+        ("istio-system", "SIDECAR_INBOUND", "workloadSelector: {labels: {istio: ingressgateway}}", False),
+        ("istio-system", "ANY", "workloadSelector: {labels: {istio: egressgateway}}", False),
+        ("istio-system", "ANY", "workloadSelector: {labels: {app: ledger}}", True),
+        ("istio-system", "ANY", "targetRefs: [{kind: Gateway, name: other}]", False),
+        ("istio-ingress", "GATEWAY", "workloadSelector: {labels: {istio: ingressgateway}}", False),
+    ],
+)
+def test_faults_at_the_gateway_before_the_namespace(namespace: str, context: str, aim: str, *, expected: bool) -> None:
+    """An EnvoyFilter counts where it patches pods of the namespace, or the gateway (which runs in istio-system here)."""
+    judgement = no_faults(shop(FAULT.format(namespace=namespace, context=context, aim=aim)))
+    wanted = [("MR623-FAULT-FILTER", Level.ERROR, f"{namespace}/EnvoyFilter/lag")]
+    assert said(judgement) == (wanted if expected else [])
+
+
+def test_faults_at_a_gateway_in_its_own_namespace() -> None:
+    """There a filter without a selector is for every gateway."""
+    pods = (*shop().pods, make.gateway_pod(namespace="istio-ingress"))
+    text = FAULT.format(namespace="istio-ingress", context="GATEWAY", aim="priority: 1")
+    judgement = no_faults(shop(text, pods=pods, gateway_namespaces=("istio-ingress",)))
+    assert said(judgement) == [("MR623-FAULT-FILTER", Level.ERROR, "istio-ingress/EnvoyFilter/lag")]
+    assert "into gateway istio-ingressgateway-" in judgement.findings[0].found
+
+
+@pytest.mark.parametrize(
+    ("kind", "group", "spec", "expected"),
+    [
+        ("NetworkChaos", "chaos-mesh.org", "{action: delay, selector: {namespaces: [payments]}}", True),
+        ("NetworkChaos", "chaos-mesh.org", "{action: delay, selector: {namespaces: [other]}}", False),
+        ("NetworkChaos", "chaos-mesh.org", "{action: delay, target: {selector: {namespaces: [payments]}}}", True),
+        ("PodChaos", "chaos-mesh.org", "{action: pod-kill, selector: {pods: {payments: [ledger-0]}}}", True),
+        ("HTTPChaos", "chaos-mesh.org", "{target: Request, selector: {namespaces: [payments]}}", True),
+        ("StressChaos", "chaos-mesh.org", "{}", False),
+        ("ChaosEngine", "litmuschaos.io", "{engineState: active, appinfo: {appns: payments}}", True),
+    ],
+)
+def test_experiments_that_are_kept_elsewhere(kind: str, group: str, spec: str, *, expected: bool) -> None:
+    """Teams keep them in a namespace of their own; what they are aimed at counts."""
+    text = f"{{apiVersion: {group}/v1alpha1, kind: {kind}, metadata: {{name: lag, namespace: chaos}}, spec: {spec}}}"
+    wanted = [("MR623-EXPERIMENT", Level.ERROR, f"chaos/{kind}/lag")]
+    assert said(no_faults(shop(text))) == (wanted if expected else [])
+
+
+def test_an_experiment_here_for_another_namespace() -> None:
+    """It breaks nothing of ours."""
+    text = "{apiVersion: chaos-mesh.org/v1alpha1, kind: PodChaos, metadata: {name: a}, spec: {selector: {namespaces: [other]}}}"
+    assert no_faults(shop(text)).status is Status.PASSED
+
+
+def test_a_second_waypoint_is_a_canary() -> None:
+    """Istio 1.31 sends a part of the requests through it (checks.md 6.2.1)."""
+    label = {"istio.io/use-waypoint-canary": "waypoint-2"}
+    judgement = no_canaries(shop(namespaces=(make.namespace(make.ISTIO, labels={}), make.namespace(labels=label))))
+    assert said(judgement) == [("MR621-WAYPOINT-CANARY", Level.ERROR, "Namespace/payments")]
+    service = make.service("extra", labels=label)
+    judgement = no_canaries(shop(services=(*shop().services, service)))
+    assert said(judgement) == [("MR621-WAYPOINT-CANARY", Level.ERROR, "payments/Service/extra")]

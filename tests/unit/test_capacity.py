@@ -215,6 +215,9 @@ def test_a_quota_that_demands_limits() -> None:
     snapshot = mesh(stripped, resourcequotas=(make.quota(limits_memory=("100Gi", "1Gi")),))
     (finding,) = memory_headroom(snapshot).findings
     assert finding.code == "MR212-QUOTA-DEMANDS"
+    read = tuple(key for key in snapshot.read if key != "limitranges")
+    unseen = msgspec.structs.replace(snapshot, read=read, refusals=(make.refusal("limitranges"),))  # one of them may set the limit
+    assert (memory_headroom(unseen).findings, memory_headroom(unseen).status) == ((), Status.NOT_VERIFIED)
     assert finding.found == "it counts limits.memory, and container istio-proxy of orders sets none, so new pods are refused"
     ranges = (make.limit_range(default={"memory": "256Mi"}),)
     assert memory_headroom(msgspec.structs.replace(snapshot, limitranges=ranges)).findings == ()

@@ -69,6 +69,17 @@ def test_pods_that_network_policies_must_let_through_keep_their_labels() -> None
     assert [item.metadata.labels for item in node_pods(*(pod(f"p{place}", own) for place, own in enumerate(labels)))] == list(labels)
 
 
+def test_node_agents_keep_the_states_of_their_containers() -> None:
+    """Of istio-cni and ztunnel, which may run anywhere; not the last words of their logs, and of no other pod."""
+    body = {"containerStatuses": [{"name": "x", "restartCount": 3, "lastState": {"terminated": {"reason": "Error", "message": "s3cret"}}}]}
+    labels = ({"app": "ztunnel", "a": "b"}, {"k8s-app": "istio-cni-node"}, {"app": "orders"}, {"k8s-app": "kube-dns"})
+    made = [pod(f"p{place}", own) for place, own in enumerate(labels)]
+    found = node_pods(*({**item, "status": {**item["status"], **body}} for item in made))
+    assert [bool(item.status.container_statuses) for item in found] == [True, True, False, False]
+    assert (found[0].metadata.labels, found[0].status.container_statuses[0].restart_count) == (labels[0], 3)
+    assert "s3cret" not in repr(found)
+
+
 def test_replicas_share_what_they_have_in_common() -> None:
     """Ten thousand pods of a few hundred workloads must not cost ten thousand copies."""
     one, two = node_pods(pod("a"), pod("b"), shared=decode.Shared())

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from pytest_meshready.cluster import kubeconfig
-from pytest_meshready.cluster.client import Cluster, ClusterError, ReadError, connect
+from pytest_meshready.cluster.answers import ReadError
+from pytest_meshready.cluster.client import Cluster, ClusterError, connect
 from pytest_meshready.waiting import Deadline, Deadlines, skipping
 from tests.unit.apiserver import TAKEN, Api, Reply, Request, serving, status, write_kubeconfig
 

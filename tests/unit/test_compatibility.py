@@ -55,6 +55,35 @@ def test_callers_that_send_something_else(mode: o.PeerAuthentication, tls: str) 
     assert found(judgement) == {(f"MR721-CLIENT-{tls}", "DestinationRule/orders"): Level.ERROR}
 
 
+def podless(rule: o.DestinationRule, mode: o.PeerAuthentication | None, **fields: Any) -> Snapshot:
+    """A Service of whose pods nothing is known, as in manifests without its Deployment, and a rule towards it."""
+    read = tuple(key for key in make.snapshot().read if key not in ("pods", "mutatingwebhookconfigurations"))
+    policies = (mode,) if mode else ()
+    defaults = {"services": (make.service("orders"),), "destinationrules": (rule,), "peerauthentications": policies, "read": read}
+    return make.snapshot(**{**defaults, "refusals": (make.refusal("pods"), make.refusal("mutatingwebhookconfigurations")), **fields})
+
+
+@pytest.mark.parametrize(("mode", "level"), [(STRICT, Level.ERROR), (PERMISSIVE, Level.WARNING), (None, Level.WARNING)])
+def test_a_rule_towards_pods_that_are_not_known(mode: o.PeerAuthentication | None, level: Level) -> None:
+    """Plaintext to pods that the policies make STRICT contradicts them; else it may be meant for pods without a proxy."""
+    judgement = services_compatible(podless(make.destinationrule(tls="DISABLE"), mode))
+    assert found(judgement) == {("MR721-CLIENT-DISABLE", "DestinationRule/orders"): level}
+    assert judgement.findings[0].found.startswith("it makes callers send plaintext to orders:8080 (trafficPolicy: tls.mode DISABLE); ")
+    template = podless(make.destinationrule(tls="SIMPLE"), mode, deployments=(make.deployment("orders"),))
+    assert found(services_compatible(template)) == {("MR721-CLIENT-SIMPLE", "DestinationRule/orders"): level}
+
+
+def test_a_rule_towards_pods_that_are_not_known_and_may_be_as_it_is() -> None:
+    """ISTIO_MUTUAL is what STRICT wants, DISABLE what a policy asks for; ztunnel does not read the rule; a gateway is no server here."""
+    disabled = make.peerauthentication(mode="DISABLE")
+    ambient = (make.namespace(labels={"istio.io/dataplane-mode": "ambient"}),)
+    assert found(services_compatible(podless(make.destinationrule(tls="ISTIO_MUTUAL"), STRICT))) == {}
+    assert found(services_compatible(podless(make.destinationrule(tls="DISABLE"), disabled))) == {}
+    assert found(services_compatible(podless(make.destinationrule(tls="DISABLE"), STRICT, namespaces=ambient))) == {}
+    gateway = make.deployment("orders", annotations={"inject.istio.io/templates": "gateway"})
+    assert found(services_compatible(podless(make.destinationrule(tls="DISABLE"), STRICT, deployments=(gateway,)))) == {}
+
+
 def test_mtls_to_a_port_that_takes_plaintext() -> None:
     """ISTIO_MUTUAL to pods without a proxy, or to a port that a policy disables, cannot work."""
     rule = make.destinationrule(tls="ISTIO_MUTUAL")

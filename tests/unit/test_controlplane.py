@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pytest_meshready.cluster import objects as o
-from pytest_meshready.cluster.snapshot import ControlPlane, InjectorConfig, Snapshot
+from pytest_meshready.cluster.snapshot import ControlPlane, InjectorConfig, MeshConfig, Snapshot
 from pytest_meshready.istio.components import gateways, istiods
 from pytest_meshready.istio.controlplane import high_availability, istiod_replicas, leader_election, no_crash_loops
 from pytest_meshready.results import Judgement, Level, Status
@@ -446,7 +446,25 @@ def test_node_agents_are_looked_at(name: str, labels: dict[str, str]) -> None:
 def test_a_cni_agent_that_cannot_be_seen_is_not_verified() -> None:
     """The injector relies on istio-cni, whose pods are in a namespace that was not read."""
     judgement = no_crash_loops(_cluster(injector=InjectorConfig(cni_enabled=True)))
-    assert judgement.reason == "the mesh uses istio-cni, but its pods are not in payments, istio-system"
+    assert judgement.reason == "the mesh needs istio-cni-node, and no pod of it was found in the cluster"
+
+
+@pytest.mark.parametrize("kind", ["istio-cni-node", "ztunnel"])
+def test_node_agents_of_other_namespaces_are_seen(kind: str) -> None:
+    """They often run in kube-system, which is not read: the list of the whole cluster keeps the states of their containers."""
+    cluster = _cluster(injector=InjectorConfig(cni_enabled=kind != "ztunnel"))
+    well = b.node_pod(b.agent_pod(kind, namespace="kube-system"))
+    assert no_crash_loops(msgspec.structs.replace(cluster, node_pods=(well,))).status is Status.PASSED
+    looping = b.container_status(kind, ready=False, restarts=9, now=o.ContainerState(waiting=o.StateDetail(reason="CrashLoopBackOff")))
+    ill = b.node_pod(b.agent_pod(kind, namespace="kube-system", ready=False, statuses=(looping,)))
+    (finding,) = no_crash_loops(msgspec.structs.replace(cluster, node_pods=(ill,))).findings
+    assert (finding.code, str(finding.object)) == ("MR322-CRASH-LOOP", f"kube-system/DaemonSet/{kind}")
+    bare = msgspec.structs.replace(well, status=msgspec.structs.replace(well.status, container_statuses=()))
+    judgement = no_crash_loops(msgspec.structs.replace(cluster, node_pods=(bare,)))
+    assert (judgement.status, judgement.reason.partition(" (")[0]) == (
+        Status.NOT_VERIFIED,
+        f"kube-system/DaemonSet/{kind}: the states of its containers were not recorded",
+    )
 
 
 def test_other_pods_of_the_namespace_do_not_matter() -> None:
@@ -474,6 +492,14 @@ def test_a_lock_that_is_not_renewed_fails() -> None:
     judgement = _locks(stale)
     assert (_codes(judgement), _objects(judgement)) == ({"MR323-STALE": Level.ERROR}, {"istio-system/ConfigMap/istio-leader"})
     assert _locks(b.leader_configmap("istio-leader", LEADER, renewed="2026-08-25T08:35:10Z")).status is Status.PASSED
+
+
+def test_the_lock_of_ingresses_stays_behind_when_they_are_switched_off() -> None:
+    """With ingressControllerMode OFF nobody renews istio-leader; in any other mode that is a fault."""
+    stale = b.leader_configmap("istio-leader", LEADER, renewed="2026-08-25T08:00:00Z")
+    assert _codes(_locks(stale, mesh=MeshConfig(ingress_controller_mode="STRICT"))) == {"MR323-STALE": Level.ERROR}
+    off = _locks(stale, mesh=MeshConfig(ingress_controller_mode="OFF"))
+    assert (off.status, off.examined) == (Status.PASSED, 1)
 
 
 def test_leases_are_judged_by_their_micro_time() -> None:

@@ -51,7 +51,6 @@ def path(kind: PathKind, value: str) -> Match:
         (Match(sni=frozenset({"b.a"})), Match(sni=frozenset({"*.a"})), False),
         (Match(authority="a"), Match(authority="b"), False),
     ],
-    ids=str,
 )
 def test_covers(first: Match, later: Match, *, covered: bool) -> None:
     """A match covers another if every request of the other is one of its own."""

@@ -79,6 +79,15 @@ def test_of_two_checks_of_one_part_the_worse_counts() -> None:
     assert (decision.status, decision.reason) == (Status.FAILED, "no")
 
 
+def test_reasons_with_one_beginning_are_one_clause() -> None:
+    """Each once, what they share said once, in an order that two lines have in common; others stand beside them."""
+    reasons = ("manifests only: nothing of other namespaces", "no gateway was found", "manifests only: no pods yet", "no gateway was found")
+    judgement = Judgement(examined=1, unknown=tuple(Unknown(reason=reason) for reason in reasons))
+    assert judgement.reason == "manifests only: no pods yet, nothing of other namespaces; no gateway was found"
+    decision = decide(line(parts=STATIC_LIVE), record(part(judgement.status, reason=judgement.reason)))
+    assert decision.reason == f"{judgement.reason}; wire not asked"
+
+
 def test_records_of_other_lines_are_left_aside() -> None:
     """Only a record that names the line counts for it."""
     assert decide(line(), record(part(), item="4.1.2")).status is Status.NOT_VERIFIED
@@ -111,6 +120,8 @@ def test_two_missing_parts_are_said_in_one_sentence() -> None:
     [
         (Part.LIVE, {"read_only": True}, "wire not asked (this run is read-only)"),
         (Part.DRILL, {}, "drill not run (it takes --mesh-drills)"),
+        (Part.METRICS, {"offline": True}, "metrics not asked (there is no cluster in this run)"),
+        (Part.LIVE, {"offline": True, "read_only": True}, "wire not asked (there is no cluster in this run)"),
         (Part.LIVE, {"unrun": "the run ended before its check ran"}, "wire not asked (the run ended before its check ran)"),
     ],
 )

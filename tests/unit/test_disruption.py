@@ -65,6 +65,14 @@ def test_two_budgets_on_one_pod_fail() -> None:
     assert "orders, orders-old" in judgement.findings[0].found
 
 
+def test_two_budgets_for_pods_that_do_not_exist_yet_fail() -> None:
+    """In manifests there are no pods: the labels of the template tell it."""
+    second = b.budget("orders-old", selector={"app": "orders"}, expected=0)
+    judgement = _judge(b.budget(expected=0), second, pods=())
+    assert _codes(judgement) == {"MR221-TWO-BUDGETS": Level.ERROR}
+    assert "(each one that its template makes)" in judgement.findings[0].found
+
+
 def test_an_autoscaler_may_shrink_the_room_away() -> None:
     """An autoscaler with minReplicas 1 and a budget with minAvailable 1 cannot be drained once it has scaled in."""
     hpa = b.autoscaler("orders", minimum=1)

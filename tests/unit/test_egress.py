@@ -240,6 +240,27 @@ def test_a_tcp_entry_needs_an_address() -> None:
     assert found(names_resolve(shop(entry()))) == {}
 
 
+def test_a_tcp_entry_of_another_namespace() -> None:
+    """It catches our traffic where proxies here see it: not where it is not exported, nor beyond the egress of our Sidecar."""
+    text = entry("db.example", "[{number: 5432, name: tcp, protocol: TCP}]", name="db").replace(
+        "{name: db}", "{name: db, namespace: billing}"
+    )
+    assert "namespace: billing" in text
+    warned = {("MR823-NO-ADDRESS", "ServiceEntry/db"): Level.WARNING}
+    assert found(names_resolve(shop(text))) == warned
+    assert found(names_resolve(shop(text.replace("ports:", 'exportTo: ["."], ports:')))) == {}
+    narrow = """
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec: {egress: [{hosts: ["./*", "istio-system/*"]}]}
+---
+"""
+    assert found(names_resolve(shop(text + narrow))) == {}
+    assert names_resolve(shop(text, refusals=(make.refusal("sidecars"),))).status is Status.NOT_VERIFIED
+    assert names_resolve(shop(refusals=(make.refusal("sidecars"),))).status is Status.PASSED
+
+
 def test_another_name_of_nothing() -> None:
     """An ExternalName that means a Service of a namespace that was read, and is not there."""
     names = {"good": "orders.payments.svc.cluster.local", "bad": "oders.payments.svc.cluster.local", "far": "x.billing.svc.cluster.local"}

@@ -90,9 +90,11 @@ def test_tls_before_plaintext() -> None:
     assert [(entry.port, entry.tls) for entry in found] == [(443, True), (80, False)]
 
 
-@pytest.mark.parametrize("tls", [{"mode": "PASSTHROUGH"}, {"mode": "MUTUAL", "credentialName": "x"}, {"mode": "ISTIO_MUTUAL"}])
+@pytest.mark.parametrize(
+    "tls", [{"mode": "PASSTHROUGH"}, {"credentialName": "x"}, {"mode": "MUTUAL", "credentialName": "x"}, {"mode": "ISTIO_MUTUAL"}]
+)
 def test_servers_that_we_cannot_speak_to(tls: dict[str, str]) -> None:
-    """A server that wants a client's certificate, or ends no TLS, is no way for us."""
+    """A server that wants a client's certificate, or ends no TLS (as without a mode), is no way for us."""
     found = entries(snapshot([gateway(server(443, "HTTPS", "*", **tls))], [route(to())]))
     assert found.found == ()
     assert "no gateway leads a request of HTTP to a Service of payments" in found.unknown[0].reason

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from pytest_meshready.cluster import client
-from pytest_meshready.cluster.client import Cluster, ReadError
+from pytest_meshready.cluster.answers import ReadError
+from pytest_meshready.cluster.client import Cluster
 from pytest_meshready.cluster.exec import Channel, Exec, Lost, open_exec
 from pytest_meshready.waiting import Deadline, Deadlines
 from tests.unit import loopback

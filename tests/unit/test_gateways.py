@@ -12,6 +12,8 @@ from pytest_meshready.cluster.objects import keep_annotations
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.gateway_health import gateway_health
 from pytest_meshready.istio.gateways import Ways, gateway_installed
+from pytest_meshready.istio.ratelimits import rate_limited
+from pytest_meshready.istio.termination import tls_terminated
 from pytest_meshready.results import Judgement, Level, Status
 from tests.unit import builders as make
 from tests.unit.doorways import NAME, ROUTE, entered, gateway, pods, service, workload
@@ -234,3 +236,46 @@ def test_what_a_cloud_is_told(annotations: dict[str, str], said: dict[tuple[str,
     """The port must exist; an HTTP check of a traffic port gets a 404 of whoever knows no host."""
     assert checked(annotations=annotations) == said
     assert keep_annotations({**annotations, "service.beta.kubernetes.io/aws-load-balancer-ssl-cert": "arn"}) == annotations
+
+
+def test_a_gateway_of_another_team_that_delegates() -> None:
+    """The root VirtualService names no Service: the one that it delegates to lies in the namespace (or leads there)."""
+    root = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: root, namespace: edge}
+spec:
+  hosts: [shop.example.com]
+  gateways: [%s]
+  http: [{match: [{uri: {prefix: /pay}}], delegate: {name: pay, namespace: %s}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: pay, namespace: %s}
+spec: {http: [{route: [{destination: {host: frontend.payments.svc.cluster.local}}]}]}
+---
+"""
+    for name, place in (("public", "payments"), ("./public", "teams"), ("edge/public", "payments")):
+        ways = Ways(entered(gateway(name="public", namespace="edge") + root % (name, place, place)))
+        assert [str(way.ref) for way in ways.found] == ["edge/Gateway/public"], name
+        assert ways.nothing is None
+
+
+def test_manifests_have_no_port_for_health_checks_yet() -> None:
+    """The API server gives it when the Service is made."""
+    local = service(external_traffic_policy="Local")
+    ports = {finding.code for finding in gateway_health(entered(services=(*shop().services, local))).findings}
+    assert "MR813-NO-NODE-PORT" in ports
+    written = gateway_health(entered(services=(*shop().services, local), source="manifests"))
+    assert "MR813-NO-NODE-PORT" not in {finding.code for finding in written.findings}
+
+
+def test_an_ingress_leads_in_past_gateways() -> None:
+    """Without a Gateway the lines about ingress do not apply; with an Ingress, or without the right to look, that is not known."""
+    ingress = "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: shop}, spec: {ingressClassName: istio}}"
+    for rule in (gateway_health, rate_limited, tls_terminated):
+        assert rule(shop()).status is Status.NOT_APPLICABLE
+        behind = rule(shop(ingress))
+        assert (behind.status, "Ingress shop" in behind.reason) == (Status.NOT_VERIFIED, True)
+        assert rule(shop(refusals=(make.refusal("ingresses"),))).status is Status.NOT_VERIFIED
+        assert rule(entered(f"{gateway()}{ROUTE}---\n{ingress}")).status is rule(entered()).status

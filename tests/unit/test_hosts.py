@@ -100,3 +100,11 @@ def test_without_service_entries_outside_hosts_are_unknown() -> None:
     hosts = Hosts(shop(refusals=refused, read=("services", "namespaces", "pods")))
     assert hosts.known("api.bank.example") is Known.UNREAD
     assert hosts.unknown("api.bank.example").verb == "list"
+
+
+def test_services_of_gateway_namespaces_are_known() -> None:
+    """What a run reads for its gateways answers as its own namespace does: a name that is not there is missing, not unread."""
+    spaces = (make.namespace(make.ISTIO, labels={}), make.namespace(), make.namespace("istio-ingress", labels={}))
+    name = "nothing.istio-ingress.svc.cluster.local"
+    assert Hosts(shop(namespaces=spaces)).known(name) is Known.UNREAD
+    assert Hosts(shop(namespaces=spaces, gateway_namespaces=("istio-ingress",))).known(name) is Known.MISSING

@@ -181,6 +181,19 @@ def test_ambient_is_said_plainly() -> None:
     judgement = injection_by_label(with_labels({"istio.io/dataplane-mode": "ambient"}))
     assert judgement.status is Status.PASSED
     assert "is ambient" in judgement.summary
+    selective = MeshConfig(discovery_selectors=(o.LabelSelector(match_labels={"mesh": "a"}),))
+    outside = injection_by_label(with_labels({"istio.io/dataplane-mode": "ambient"}, mesh=selective))
+    assert found(outside) == {("MR412-NOT-DISCOVERED", "error")}
+    assert outside.findings[0].found == "meshConfig.discoverySelectors leave it out: istiod tells ztunnel nothing of its pods"
+
+
+def test_what_control_planes_there_are_is_not_guessed() -> None:
+    """Where webhooks were not read, as in manifests, no revision is said to be missing."""
+    both = {"istio-injection": "enabled", "istio.io/rev": "canary"}
+    refused = (b.refusal("mutatingwebhookconfigurations", namespace=""),)
+    blind = injection_by_label(with_labels(both, mutatingwebhookconfigurations=(), control_planes=(), refusals=refused))
+    assert blind.findings[0].found.endswith("the first wins, the second has no effect")
+    assert injection_by_label(with_labels(both)).findings[0].found.endswith("there is no control plane of revision canary")
 
 
 def test_sidecar_and_ambient_labels_warn() -> None:

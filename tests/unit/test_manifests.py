@@ -16,7 +16,7 @@ from pytest_meshready.cluster import snapshot as snapshots
 from pytest_meshready.cluster.manifests import ManifestError
 from pytest_meshready.cluster.resources import RESOURCES
 from pytest_meshready.cluster.snapshot import ControlPlane, Place, Snapshot, located
-from pytest_meshready.istio.workloads import unread_in
+from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.results import Finding, Judgement, Level, ObjectRef, Status
 from tests.unit.apiserver import TAKEN, Api, Reply, Request, serving, status
 from tests.unit.test_live import stock
@@ -28,7 +28,7 @@ CANARY = "s3cret-canary"
 ENCODED = "czNjcmV0LWNhbmFyeQ"
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: orders}\nspec: {ports: [{name: http, port: 80}]}\n"
-PODLESS = "manifests only: there are no pods yet"
+PODLESS = "manifests only: no pods yet"
 
 
 def take(source: str = ".", *, base: Path = DATA, stdin: str = "", **options: Any) -> Snapshot:
@@ -169,7 +169,7 @@ def test_what_manifests_cannot_hold_is_refused() -> None:
         assert unknown.reason.startswith("manifests only: ")
         assert unknown.verb == ""
     assert found.unread("pods")[0].reason == PODLESS
-    assert found.control_plane_problem == "manifests only: Istio's own configuration is not in them"
+    assert found.control_plane_problem == "manifests only: nothing of Istio's own configuration"
     assert found.this_namespace() is None
 
 

@@ -71,6 +71,13 @@ def test_the_mesh_of_the_shop() -> None:
     )
 
 
+@pytest.mark.parametrize("written", ["OFF", '"OFF"', "off"])
+def test_a_switched_off_ingress_controller(written: str) -> None:
+    """YAML takes OFF without quotes for a truth value; a mode in small letters is one, too."""
+    assert mesh(f"ingressControllerMode: {written}").ingress_controller_mode == "OFF"
+    assert mesh("ingressControllerMode: STRICT").ingress_controller_mode == "STRICT"
+
+
 def test_the_rest_of_the_mesh() -> None:
     """Settings that the shop does not have."""
     found = mesh(

@@ -504,12 +504,35 @@ def test_two_declared_namespaces_within_a_day_warn() -> None:
 
 
 def test_a_declared_namespace_that_was_not_read() -> None:
-    """Its step cannot be compared, and the missing right is named."""
+    """Its step cannot be compared; where the list was refused, the missing right is named. A list without one is an answer."""
     judgement = strict_incrementally(shop(STRICT), ("payments", "other"))
     assert judgement.status is Status.NOT_VERIFIED
+    assert judgement.reason == "PeerAuthentications of namespace other were not read, so its step to STRICT cannot be compared"
+    read = tuple(key for key in shop().read if key != "peerauthentications")
+    refused: dict[str, Any] = {
+        "declared_namespaces": ("other",),
+        "read": read,
+        "refusals": (make.refusal("peerauthentications", namespace="other"),),
+    }
+    judgement = strict_incrementally(shop(STRICT, **refused), ("payments", "other"))
     assert [(item.verb, item.resource, item.namespace) for item in judgement.unknown] == [
         ("list", "peerauthentications.security.istio.io", "other")
     ]
+    assert strict_incrementally(shop(STRICT, declared_namespaces=("other",)), ("payments", "other")).status is Status.PASSED
+
+
+def test_the_whole_mesh_before_another_declared_namespace_warns() -> None:
+    """Its policies were read; a policy that was deleted afterwards leaves no trace, so it is no error."""
+    own = make.peerauthentication(mode="STRICT", created=OLD)
+    spaces = (*MESHED[:2], make.namespace("other", created=OLD))
+    known: dict[str, Any] = {"namespaces": spaces, "declared_namespaces": ("payments", "other")}
+    judgement = strict_incrementally(shop(MESH_STRICT, own, **known), ("payments", "other"))
+    found = only(judgement, "MR723-MESH-BEFORE")
+    assert (str(found.object), found.level) == ("istio-system/PeerAuthentication/default", Level.WARNING)
+    assert found.found == "it makes the whole mesh STRICT since 2026-08-10T00:00:00Z; no STRICT policy of other is older"
+    before = make.peerauthentication(mode="STRICT", namespace="other", created="2026-08-09T00:00:00Z")
+    assert strict_incrementally(shop(MESH_STRICT, own, before, **known), ("payments", "other")).status is Status.PASSED
+    assert strict_incrementally(shop(MESH_STRICT, own, **known), ("payments",)).status is Status.PASSED
 
 
 # --- what could not be read -------------------------------------------------------------------------------------------

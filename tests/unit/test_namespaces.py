@@ -94,6 +94,19 @@ def test_pod_level_injection_counts_as_meshed() -> None:
     assert namespaces_defined(ours, None).status is Status.WARNED
 
 
+def test_pods_with_a_sidecar_in_a_namespace_that_nobody_declared() -> None:
+    """Injected by labels of their own, they are in the mesh; gateways, declared namespaces and a run without a list are not asked."""
+    orders = b.namespace("orders", labels={})
+    meshed = b.node_pod(b.meshed_pod("orders-a", namespace="orders"))
+    gateway = b.node_pod(b.gateway_pod(namespace="edge"))
+    seen = snapshot(orders, b.namespace("edge", labels={}), node_pods=(meshed, gateway))
+    assert codes(seen, ("payments",)) == {("MR114-PODS-UNDECLARED", "orders")}
+    assert codes(seen, ("payments", "orders")) == {("MR114-NOT-LABELLED", "orders")}
+    assert codes(seen, None) == set()
+    refused = snapshot(read=tuple(key for key in seen.read if key != "node_pods"), refusals=(b.refusal("node_pods", namespace=""),))
+    assert namespaces_defined(refused, ("payments",)).status is Status.NOT_VERIFIED
+
+
 def test_refused_namespaces_are_not_verified() -> None:
     """Without the list of namespaces nothing can be said, and the missing right is named."""
     judgement = namespaces_defined(b.snapshot(namespaces=(), refusals=(b.refusal("namespaces", namespace=""),)), None)

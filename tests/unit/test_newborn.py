@@ -143,6 +143,14 @@ def test_no_sidecar_to_ask_is_not_verified() -> None:
     assert newborn.proxies_ready(wires.seen(wires.shop(deployments=(), pods=(), services=()))).status is Status.NOT_VERIFIED
 
 
+def test_ambient_pods_have_no_proxy_to_ask() -> None:
+    """What carries their traffic is looked at on their nodes; the line's other live evidence decides."""
+    deployment = make.deployment("orders", replicas=1)
+    pods = make.pods_of(deployment, meshed=False, annotations={"ambient.istio.io/redirection": "enabled"})
+    seen = wires.seen(wires.shop(deployments=(deployment,), pods=pods, services=(make.service("orders"),)))
+    assert newborn.proxies_ready(seen).status is Status.NOT_APPLICABLE
+
+
 # --- start-up ---------------------------------------------------------------------------------------------------------
 
 

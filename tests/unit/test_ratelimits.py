@@ -219,3 +219,86 @@ rate_limits: [{CANARY}]
     again = msgspec.json.decode(msgspec.json.encode(patched(local())), type=EnvoyFilter)
     assert again == patched(local())
     assert isinstance(again.metadata, o.Metadata)
+
+
+# --- as protobuf's JSON may write it, and where a limit stands ---
+
+
+def on_routes(value: str, *, name: str = "routes", apply_to: str = "VIRTUAL_HOST", operation: str = "MERGE") -> EnvoyFilter:
+    """An EnvoyFilter at the gateway that patches routes, or whatever else is said."""
+    made = patched(value, name=name)
+    (patch,) = made.spec.config_patches
+    assert patch.patch is not None
+    changed = msgspec.structs.replace(patch, apply_to=apply_to, patch=msgspec.structs.replace(patch.patch, operation=operation))
+    return msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, config_patches=(changed,)))
+
+
+CAMEL_ALL = "{defaultValue: {numerator: 100, denominator: HUNDRED}}"
+CAMEL_BUCKET = "tokenBucket: {maxTokens: 2000, tokensPerFill: 2000, fillInterval: 1s}"
+CAMEL_ON = f"filterEnabled: {CAMEL_ALL}, filterEnforced: {CAMEL_ALL}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"{{name: x, typedConfig: {{'@type': {LOCAL_TYPE}, {CAMEL_BUCKET}, {CAMEL_ON}}}}}",
+        f"{{name: x, typedConfig: {{'@type': t/udpa.type.v1.TypedStruct, typeUrl: {LOCAL_TYPE}, value: {{{CAMEL_BUCKET}, {CAMEL_ON}}}}}}}",
+        f"{{name: x, typed_config: {{'@type': {LOCAL_TYPE}, {CAMEL_BUCKET}, {ON}}}}}",
+    ],
+)
+def test_camel_case_is_the_same_limit(value: str) -> None:
+    """Envoy's settings in camel case, all or some of them, are 2000 requests per second, and nothing of them is kept twice."""
+    judgement = judged(patched(value))
+    assert (judgement.status, judgement.findings) == (Status.PASSED, ())
+    assert "lets 2000 requests per 1s through" in judgement.summary
+    assert b"okenBucket" not in msgspec.json.encode(patched(value))
+
+
+def test_a_global_limit_in_camel_case() -> None:
+    """It asks the same service and counts by the same descriptors."""
+    where = "rateLimitService: {grpcService: {envoyGrpc: {clusterName: 'outbound|8081||limits.payments.svc.cluster.local'}}}"
+    value = f"{{name: x, typedConfig: {{'@type': {GLOBAL_TYPE}, {where}, failureModeDeny: true}}}}"
+    said = found(judged(patched(value), on_routes("{rateLimits: [{actions: [{remoteAddress: {}}]}]}")))
+    assert said == {("MR812-NO-SERVICE", "limit"): Level.ERROR}
+
+
+def test_a_filter_per_route_in_camel_case() -> None:
+    """What stands in typedPerFilterConfig counts beside a filter without a bucket."""
+    bare = patched(f"{{name: x, typedConfig: {{'@type': {LOCAL_TYPE}, statPrefix: x}}}}")
+    value = f"{{typedPerFilterConfig: {{x: {{'@type': {LOCAL_TYPE}, {CAMEL_BUCKET}, {CAMEL_ON}}}}}}}"
+    assert judged(bare, on_routes(value)).status is Status.PASSED
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"{{typed_per_filter_config: {{x: {{'@type': {LOCAL_TYPE}, {BUCKET}, {ON}}}}}}}",
+        "{rate_limits: [{actions: [{remote_address: {}}]}]}",
+        "{route: {rateLimits: [{actions: [{remoteAddress: {}}]}]}}",
+    ],
+)
+def test_settings_of_routes_without_a_filter_limit_nothing(value: str) -> None:
+    """Per-route settings need both the filter and the route (checks.md 8.1.2): alone they enforce nothing."""
+    assert found(judged(on_routes(value))) == {("MR812-NO-FILTER", "routes"): Level.ERROR}
+
+
+def test_a_patch_that_takes_the_filter_away_is_no_limit() -> None:
+    """REMOVE adds nothing."""
+    removing = on_routes(local(), apply_to="HTTP_FILTER", operation="REMOVE")
+    assert found(judged(removing)) == {("MR812-NO-LIMIT", NAME): Level.ERROR}
+
+
+def test_plugins_count_where_they_are_attached() -> None:
+    """A plugin of Istio 1.30 may limit (warning); one that is attached to another Gateway does not (error)."""
+    plugin = """
+apiVersion: extensions.istio.io/v1alpha1
+kind: {kind}
+metadata: {{name: limiter, namespace: istio-system}}
+spec: {{{spec}}}
+"""
+    for kind in ("WasmPlugin", "TrafficExtension"):
+        here = shop(plugin.format(kind=kind, spec="selector: {matchLabels: {istio: ingressgateway}}"))
+        there = shop(plugin.format(kind=kind, spec="targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: other}]"))
+        key = f"{kind.lower()}s"
+        assert found(judged(**{key: getattr(here, key)})) == {("MR812-NO-LIMIT", NAME): Level.WARNING}
+        assert found(judged(**{key: getattr(there, key)})) == {("MR812-NO-LIMIT", NAME): Level.ERROR}

@@ -148,6 +148,31 @@ def test_what_was_refused_is_not_verified(key: str) -> None:
     assert f"not permitted: list {key}" in judgement.reason
 
 
+def without_ranges(own: o.Resources, **fields: Any) -> Snapshot:
+    """A Deployment of which only the template is known, and LimitRanges that were not read."""
+    read = tuple(item for item in make.snapshot().read if item != "limitranges")
+    deployment = make.deployment("orders", containers=(make.container(resources=own),), **fields)
+    return make.snapshot(deployments=(deployment,), read=read, refusals=(make.refusal("limitranges"),))
+
+
+def test_what_a_limit_range_may_set_is_not_missing() -> None:
+    """Requests and limits that are left out are unknown without the LimitRanges, and shown; the proxy's too."""
+    judgement = resources_reviewed(without_ranges(o.Resources()))
+    assert judgement.status is Status.NOT_VERIFIED
+    assert codes(judgement) == {"MR213-NO-REQUESTS": Level.INFO, "MR213-NO-MEMORY-LIMIT": Level.INFO}
+    assert all(item.found.endswith("; unless a LimitRange sets it, which was not read") for item in judgement.findings)
+    stripped = resources_reviewed(without_ranges(FULL, annotations={"sidecar.istio.io/proxyCPU": "10m"}))
+    assert (stripped.status, codes(stripped)) == (Status.NOT_VERIFIED, {})
+
+
+def test_a_pod_that_was_let_in_without_requests_is_proof() -> None:
+    """No LimitRange gave it any, readable or not."""
+    read = tuple(item for item in make.snapshot().read if item != "limitranges")
+    judgement = resources_reviewed(mesh(o.Resources(), snapshot={"refusals": (make.refusal("limitranges"),), "read": read}))
+    assert judgement.status is Status.FAILED
+    assert codes(judgement)["MR213-NO-REQUESTS"] is Level.ERROR
+
+
 def test_an_empty_namespace_does_not_pass() -> None:
     """Nothing was looked at."""
     assert resources_reviewed(make.snapshot()).status is Status.NOT_VERIFIED

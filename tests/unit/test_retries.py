@@ -189,3 +189,37 @@ spec: {{selector: {{matchLabels: {{app: {name}}}}}, rules: [{{from: [{{source: {
 def test_refused_rules_are_not_verified() -> None:
     """Without DestinationRules it is not known what limits retries."""
     assert conservative_retries(shop(SOUND, refusals=(make.refusal("destinationrules"),))).status is Status.NOT_VERIFIED
+
+
+@pytest.mark.parametrize(("codes", "fails"), [("503", False), ("502,503", True), ("500", True), ("429", False)])
+def test_statuses_that_come_after_the_server_has_begun(codes: str, fails: bool) -> None:
+    """Of the statuses only 503 says that nothing was done (checks.md 6.1.2); 500, 502 and 504 are what gateway-error and 5xx mean."""
+    found = ledger(f'{{attempts: 2, perTryTimeout: 1s, retryOn: "connect-failure,{codes}"}}')
+    assert [(item.code, item.level) for item in found] == ([("MR612-REPEATS-WRITES", Level.ERROR)] if fails else [])
+
+
+def test_an_http_route_that_retries_statuses() -> None:
+    """The Gateway API names nothing but statuses: 500 of a POST may be done twice, 500 of a GET not."""
+    text = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: ledger}
+spec:
+  parentRefs: [{group: "", kind: Service, name: ledger}]
+  rules:
+  - matches: [%s]
+    timeouts: {request: 5s, backendRequest: 1s}
+    retry: {attempts: 2, codes: [500]}
+    backendRefs: [{name: ledger, port: 8080}]
+"""
+    for match, expected in (("{path: {value: /}}", ["MR612-REPEATS-WRITES"]), ("{method: GET}", [])):
+        shop_ = shop(CHAIN + LIMITS + GATEWAY + route("orders", retries=CAREFUL) + text % match)
+        assert [item.code for item in told(conservative_retries(shop_)) if item.object.kind == "HTTPRoute"] == expected
+
+
+@pytest.mark.parametrize("condition", ["deadline-exceeded", "internal", "resource-exhausted", "retriable-headers"])
+def test_conditions_that_do_not_say_whether_anything_was_done(condition: str) -> None:
+    """Only conditions under which nothing was done pass (checks.md 6.1.2); of these nobody knows, except for safe methods."""
+    retries = f'{{attempts: 2, perTryTimeout: 1s, retryOn: "connect-failure,{condition}"}}'
+    assert [(item.code, item.level) for item in ledger(retries)] == [("MR612-DOUBTFUL-CONDITIONS", Level.WARNING)]
+    assert ledger(retries, more="match: [{method: {exact: GET}}]") == []

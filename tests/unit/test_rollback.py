@@ -104,6 +104,13 @@ def test_a_webhook_that_needs_no_label() -> None:
     assert finding.fix.endswith("kubectl label namespace payments istio-injection=disabled --overwrite")
 
 
+def test_a_pod_label_that_keeps_ambient() -> None:
+    """The namespace's label is gone, the pods' own stays: ztunnel keeps carrying their traffic."""
+    judgement = removable(mesh(template={"labels": {"app": "orders", "istio.io/dataplane-mode": "ambient"}}))
+    assert codes(judgement) == {"MR1022-BY-POD-LABEL": Level.WARNING}
+    assert "istio.io/dataplane-mode" in judgement.findings[0].found
+
+
 def test_strict_workloads_are_only_shown() -> None:
     """They say in which order to go back; in the hardened phase they are what is wanted."""
     judgement = removable(mesh(peerauthentications=(make.peerauthentication("default", mode="STRICT"),)))

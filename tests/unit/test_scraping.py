@@ -179,3 +179,21 @@ def test_kinds_that_the_cluster_does_not_know_are_an_answer() -> None:
 def test_a_namespace_without_proxies_is_not_verified() -> None:
     """Nothing was seen that could be scraped."""
     assert scrapable(make.snapshot()).status is Status.NOT_VERIFIED
+
+
+@pytest.mark.parametrize(("inside", "codes"), [(False, ["STRICT-PORT"]), (True, [])])
+def test_in_an_ambient_namespace_strict_ports_need_a_prometheus_in_the_mesh(inside: bool, codes: list[str]) -> None:
+    """Ztunnel refuses plaintext at the application's port, and no agent merges metrics there; in the mesh it is all the same."""
+    ambient = {"istio.io/dataplane-mode": "ambient"}
+    spaces = (make.namespace(make.ISTIO, labels=ambient if inside else {}), make.namespace(labels=ambient))
+    orders = make.deployment()
+    annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": "8080", "ambient.istio.io/redirection": "enabled"}
+    pods = make.pods_of(orders, meshed=False, annotations=annotations)
+    agents = make.daemonset("ztunnel", namespace=make.ISTIO, annotations={"prometheus.io/scrape": "true"})
+    fields: dict[str, Any] = {"deployments": (orders,), "pods": pods, "services": (make.service(),), "daemonsets": (agents,)}
+    fields.update(peerauthentications=STRICT, node_pods=(make.prometheus_pod(),), namespaces=spaces)
+    judgement = scrapable(make.snapshot(**fields))
+    assert [code for code, *_ in found(judgement)] == codes
+    assert all("let Prometheus join the mesh" in item.fix for item in judgement.findings)
+    unseen = scrapable(make.snapshot(**{**fields, "node_pods": ()}))
+    assert found(unseen) == []

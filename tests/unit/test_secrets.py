@@ -6,6 +6,8 @@ import base64
 import datetime as dt
 import ipaddress
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,6 +214,19 @@ def test_gateway_namespaces_are_read_as_the_runs_own(api: Api, tmp_path: Path) -
     assert found.gateway_namespaces == ("istio-ingress",)
 
 
+def test_of_declared_namespaces_the_steps_to_strict_are_read(api: Api, tmp_path: Path) -> None:
+    """Their PeerAuthentications and nothing else, and --mesh-rbac grants just that."""
+    deadlines, reads = Deadlines(request=5), READS | {"peerauthentications"}
+    cluster = connect(api.kubeconfig(tmp_path), None, deadlines)
+    declared = ("payments", "orders")
+    found = live.take(cluster, namespace="payments", reads=reads, declared_namespaces=declared, deadlines=deadlines)
+    assert {path.rpartition("/")[2] for path in api.paths if "/namespaces/orders/" in path} == {"peerauthentications"}
+    assert found.declared_namespaces == ("payments", "orders")
+    places = {"namespace": "payments", "istio_namespace": "istio-system", "root_namespace": "istio-system", "revision": ""}
+    more = set(rights(RESOURCES, **places, declared_namespaces=("payments", "orders"))) - set(rights(RESOURCES, **places))
+    assert [str(right) for right in more] == ["list peerauthentications.security.istio.io in orders"]
+
+
 def test_rights_follow_from_the_names(api: Api, tmp_path: Path) -> None:
     """--mesh-rbac grants exactly what is asked for, and nothing of Secrets unless they are named."""
     given: dict[str, Any] = {"gateway_namespaces": ("istio-ingress",), "secrets": ("istio-ingress/shop-tls", "istio-ingress/gone")}
@@ -228,6 +243,21 @@ def test_rights_follow_from_the_names(api: Api, tmp_path: Path) -> None:
     }
     assert {path for path in api.paths if "secrets" in path} == named
     assert not any(right.resource == "secrets" for right in rights(READS, **places))
+
+
+def test_a_run_reads_what_its_settings_name(api: Api, tmp_path: Path) -> None:
+    """The names in meshready.toml reach the reading of the cluster."""
+    named = 'gateway_namespaces = ["istio-ingress"]\ngateway_secrets = ["istio-ingress/shop-tls"]\n'
+    tmp_path.joinpath("meshready.toml").write_text(named, encoding="utf-8")
+    saved = tmp_path / "mesh.json"
+    options = ("--mesh-namespace=payments", f"--mesh-kubeconfig={api.kubeconfig(tmp_path)}", f"--mesh-save-snapshot={saved}")
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "--mesh-read-only", "--mesh-items=8.1.1", *options], cwd=tmp_path, check=False, timeout=60
+    )
+    found = snapshots.load(saved)
+    assert found.gateway_secrets == ("istio-ingress/shop-tls",)
+    assert [item.chain[0].subject for item in found.secrets] == ["CN=shop.example.com"]
+    assert found.gateway_namespaces == ("istio-ingress",)
 
 
 # --- settings ---

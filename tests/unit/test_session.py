@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pytest_meshready.cluster.client import ClusterError, ReadError
+from pytest_meshready.cluster.answers import ReadError
+from pytest_meshready.cluster.client import ClusterError
 from pytest_meshready.cluster.exec import Lost
 from pytest_meshready.probes import agent as agent_module
 from pytest_meshready.probes import pod

@@ -355,6 +355,18 @@ def test_a_sidecar_that_is_not_ready_warns() -> None:
     assert codes(exactly_one_sidecar(shop(waiting))) == [("MR421-NOT-READY", "warning")]
 
 
+@pytest.mark.parametrize("name", ["istio-validation", "istio-proxy"])
+def test_a_container_of_istios_that_crashes_fails(name: str) -> None:
+    """Field report istio#14327: on a new node istio-cni comes too late, and the pod never starts; the agent is what to look at."""
+    pod = b.meshed_pod()
+    waiting = o.ContainerState(waiting=o.StateDetail(reason="CrashLoopBackOff"))
+    statuses = (b.container_status(name, ready=False, restarts=4, now=waiting),)
+    status = msgspec.structs.replace(pod.status, phase="Pending", init_container_statuses=statuses)
+    finding = only(exactly_one_sidecar(shop(msgspec.structs.replace(pod, status=status))))
+    assert (finding.code, finding.level, finding.detail) == ("MR421-CRASHING", Level.ERROR, name)
+    assert finding.fix.startswith("look at istio-cni" if name == "istio-validation" else "see why: kubectl -n payments logs ")
+
+
 def test_proxyless_grpc_warns() -> None:
     """There is no Envoy to be had, and the line asks for one."""
     pod = b.classic_pod(annotations={"inject.istio.io/templates": "grpc-agent"})
@@ -364,11 +376,52 @@ def test_proxyless_grpc_warns() -> None:
 # --- ambient ----------------------------------------------------------------------------------------------------------
 
 
+AGENTS = (b.agent_pod("ztunnel"), b.agent_pod("istio-cni-node"))
+
+
+def ambient(*pods: o.Pod, agents: tuple[o.Pod, ...] = AGENTS, elsewhere: tuple[o.Pod, ...] = ()) -> Snapshot:
+    """An ambient namespace; ``agents`` run in istio-system, ``elsewhere`` are seen in the list of the whole cluster alone."""
+    return shop(*pods, *agents, labels=AMBIENT, node_pods=tuple(b.node_pod(pod) for pod in (*pods, *agents, *elsewhere)))
+
+
 def test_an_ambient_namespace_says_what_was_judged() -> None:
-    """Redirected pods pass; the summary names the annotation and what was not asked."""
-    judgement = exactly_one_sidecar(shop(b.pod(annotations=REDIRECTED), labels=AMBIENT))
-    assert judgement.status is Status.PASSED
-    assert judgement.summary == "ambient: 1 of 1 pods are redirected to ztunnel (by annotation; ztunnel was not asked), none has a sidecar"
+    """Redirected pods on nodes with ready agents pass; the agents may run in any namespace."""
+    judgement = exactly_one_sidecar(ambient(b.pod(annotations=REDIRECTED)))
+    assert (judgement.status, judgement.examined) == (Status.PASSED, 1)
+    assert judgement.summary == "ambient: 1 of 1 pods are redirected to ztunnel, which is ready on their nodes; none has a sidecar"
+    system = tuple(b.agent_pod(kind, namespace="kube-system") for kind in ("ztunnel", "istio-cni-node"))
+    assert exactly_one_sidecar(ambient(b.pod(annotations=REDIRECTED), agents=(), elsewhere=system)).status is Status.PASSED
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "level"), [("ztunnel", "MR421-NO-ZTUNNEL", Level.ERROR), ("istio-cni-node", "MR421-NO-CNI", Level.WARNING)]
+)
+@pytest.mark.parametrize("where", ["istio-system", "kube-system"])
+def test_a_node_whose_agent_is_not_ready(kind: str, code: str, level: Level, where: str) -> None:
+    """The annotation of the pods stays when ztunnel dies; the DaemonSet, the node and the pods are named."""
+    pods = (b.pod("a", annotations=REDIRECTED), b.pod("b", annotations=REDIRECTED, node="node-2"))
+    both = tuple(b.agent_pod(item, node=node, namespace=where) for item in ("ztunnel", "istio-cni-node") for node in ("node-1", "node-2"))
+    made = tuple(
+        b.agent_pod(kind, node="node-2", namespace=where, ready=False) if pod.metadata.name.startswith(f"{kind}-2") else pod for pod in both
+    )
+    near = {"agents": made} if where == "istio-system" else {"agents": (), "elsewhere": made}
+    finding = only(exactly_one_sidecar(ambient(*pods, **near)))
+    assert (finding.code, finding.level, str(finding.object)) == (code, level, f"{where}/DaemonSet/{kind}")
+    assert finding.found.startswith("no pod of it is ready on node-2, so ")
+    assert finding.found.endswith(" b")
+
+
+def test_ambient_without_any_agent_is_not_verified() -> None:
+    """That none was found may have reasons; that the list was refused names the right."""
+    pod = b.pod(annotations=REDIRECTED)
+    reason = exactly_one_sidecar(ambient(pod, agents=())).reason
+    assert reason == (
+        "the mesh needs istio-cni-node, and no pod of it was found in the cluster; "
+        "the mesh needs ztunnel, and no pod of it was found in the cluster"
+    )
+    refused = msgspec.structs.replace(ambient(pod, agents=()), refusals=(b.refusal("node_pods"),), node_pods=())
+    judgement = exactly_one_sidecar(refused)
+    assert (judgement.status, {item.resource for item in judgement.unknown}) == (Status.NOT_VERIFIED, {"pods"})
 
 
 @pytest.mark.parametrize(
@@ -382,13 +435,13 @@ def test_an_ambient_namespace_says_what_was_judged() -> None:
 )
 def test_pods_that_ambient_does_not_carry_fail(pod: o.Pod, code: str) -> None:
     """A sidecar, a missing redirection, an opt-out and the node's network are errors."""
-    assert codes(exactly_one_sidecar(shop(pod, labels=AMBIENT))) == [(code, "error")]
+    assert codes(exactly_one_sidecar(ambient(pod))) == [(code, "error")]
 
 
 def test_waypoints_and_gateways_belong_to_an_ambient_namespace() -> None:
     """They are no sidecars."""
     waypoint = b.pod(containers=(o.Container(name="istio-proxy", image=b.PROXY_IMAGE, args=("proxy", "waypoint")),))
-    judgement = exactly_one_sidecar(shop(waypoint, b.gateway_pod(namespace=b.NAMESPACE), labels=AMBIENT))
+    judgement = exactly_one_sidecar(ambient(waypoint, b.gateway_pod(namespace=b.NAMESPACE)))
     assert judgement.status is Status.PASSED
 
 
@@ -405,7 +458,7 @@ def test_a_pod_in_both_data_planes_fails() -> None:
 # --- what could not be read -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", READS)
+@pytest.mark.parametrize("key", sorted(set(READS) - {"node_pods"}))  # an ambient namespace asks for those
 def test_each_refused_list_is_not_verified(key: str) -> None:
     """A shop that would pass does not, as long as a list is missing; the right is named."""
     where = {"namespaces": "", "mutatingwebhookconfigurations": "", "configmaps": b.ISTIO}.get(key, b.NAMESPACE)
@@ -439,7 +492,7 @@ def test_ambient_needs_no_injector() -> None:
     """Nothing of the injector is asked about an ambient namespace."""
     refused = (b.refusal("mutatingwebhookconfigurations", namespace=""), b.refusal("configmaps", namespace=b.ISTIO))
     blind: dict[str, Any] = {"mutatingwebhookconfigurations": (), "injector": None, "refusals": refused}
-    assert exactly_one_sidecar(shop(b.pod(annotations=REDIRECTED), labels=AMBIENT, **blind)).status is Status.PASSED
+    assert exactly_one_sidecar(msgspec.structs.replace(ambient(b.pod(annotations=REDIRECTED)), **blind)).status is Status.PASSED
 
 
 def test_a_list_refused_elsewhere_does_not_matter() -> None:

@@ -235,3 +235,85 @@ def test_the_gateway_apis_secret_lies_in_its_own_namespace() -> None:
 def test_for_which_hosts_a_certificate_is(names: tuple[str, ...], host: str, *, good: bool) -> None:
     """A wildcard stands for one label; without alternative names the subject counts."""
     assert covers(leaf(names=names), host) is good
+
+
+# --- clients' certificates, and who else answers at a plain port ------------------------------------------------------
+
+MUTUAL = HTTPS.replace("mode: SIMPLE", "mode: MUTUAL")
+AUTHORITY = Certificate(subject="CN=clients", authority=True)
+
+
+@pytest.mark.parametrize(
+    ("tls", "secrets", "asked", "expected"),
+    [
+        ("", (), (SECRET,), {}),  # the other Secret was not to be looked at
+        ("", (), (SECRET, "istio-system/shop-tls-cacert"), {("MR811-NO-CLIENT-CA", "Gateway/shop"): Level.ERROR}),
+        ("", ("shop-tls-cacert",), (SECRET, "istio-system/shop-tls-cacert"), {}),
+        (", caCertCredentialName: clients", (), (SECRET, "istio-system/clients"), {("MR811-NO-CLIENT-CA", "Gateway/shop"): Level.ERROR}),
+        (", caCertCredentialName: clients", ("clients",), (SECRET, "istio-system/clients"), {}),
+        (", caCertificates: /etc/clients.pem", (), (SECRET, "istio-system/shop-tls-cacert"), None),
+    ],
+)
+def test_who_asks_clients_for_certificates_knows_their_authority(
+    tls: str, secrets: tuple[str, ...], asked: tuple[str, ...], expected: dict[tuple[str, str], Level] | None
+) -> None:
+    """MUTUAL needs ca.crt in the Secret, or NAME-cacert, or what the server names, or a file (checks.md 8.1.1)."""
+    server = MUTUAL.replace("credentialName: shop-tls", f"credentialName: shop-tls{tls}")
+    others = tuple(GatewaySecret(metadata=make.metadata(name, make.ISTIO), problem="has no key") for name in secrets)
+    said = shown(secret(), *others, asked=asked, text=gateway(REDIRECT, server) + ROUTE)
+    assert {key: level for key, level in said.items() if level is Level.ERROR} == (expected or {})
+    with_own = shown(secret(authorities=(AUTHORITY,)), asked=asked[:1], text=gateway(REDIRECT, server) + ROUTE)
+    assert with_own == {}
+
+
+def test_a_grpc_route_at_a_plain_listener_is_no_redirect() -> None:
+    """All HTTPRoutes redirect, and a GRPCRoute answers in plaintext beside them."""
+    listeners = "[{name: http, port: 80, protocol: HTTP}]"
+    text = f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: shop}}
+spec: {{gatewayClassName: istio, listeners: {listeners}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: redirect}}
+spec: {{parentRefs: [{{name: shop}}], rules: [{{filters: [{{type: RequestRedirect}}]}}]}}
+---
+"""
+    grpc = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: api}
+spec: {parentRefs: [{name: %s}], rules: [{backendRefs: [{name: frontend, port: 8080}]}]}
+"""
+    assert found(tls_terminated(entered(text))) == {}
+    assert found(tls_terminated(entered(text + grpc % "shop"))) == {("MR811-PLAIN-HTTP", "Gateway/shop"): Level.ERROR}
+    assert found(tls_terminated(entered(text + grpc % "other"))) == {}
+
+
+def test_rules_for_the_mesh_say_nothing_of_a_plain_port() -> None:
+    """A VirtualService of both redirects at its gateway, however that is named, and routes for sidecars."""
+    for name in ("shop", "./shop", "payments/shop", "shop.payments.svc.cluster.local"):
+        both = f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: frontend}}
+spec:
+  hosts: [shop.example.com]
+  gateways: [mesh, "{name}"]
+  http:
+  - match: [{{gateways: ["{name}"], port: 80}}]
+    redirect: {{scheme: https}}
+  - match: [{{gateways: [mesh]}}]
+    route: [{{destination: {{host: frontend}}}}]
+---
+"""
+        assert servers(PLAIN, HTTPS, route=both) == {}, name
+
+
+def test_one_certificate_among_several_names() -> None:
+    """The names in credentialNames count as credentialName does (Istio 1.27)."""
+    several = HTTPS.replace("credentialName: shop-tls", "credentialNames: [shop-tls, shop-ecdsa]")
+    text = gateway(REDIRECT, HTTPS) + gateway(several, name="second") + ROUTE
+    assert ("MR811-SHARED-CERTIFICATE", "Gateway/shop") in found(tls_terminated(entered(text)))

@@ -7,7 +7,8 @@ import time
 import msgspec
 
 from pytest_meshready.cluster import objects as o
-from pytest_meshready.istio.workloads import LabelIndex, Workload, is_gateway, is_ready, pod_names, unread_in, workloads
+from pytest_meshready.istio.namespaces import unread_in
+from pytest_meshready.istio.workloads import LabelIndex, Workload, is_gateway, is_ready, pod_names, workloads
 from pytest_meshready.results import ObjectRef
 from tests.unit import builders as b
 

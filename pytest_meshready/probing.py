@@ -22,7 +22,7 @@ from pytest_meshready.cluster.writes import AUTHORIZATION_POLICY, SERVICE, Kind
 from pytest_meshready.measuring import Measuring
 from pytest_meshready.observing import INSIDE, OUTSIDE, Questions, Seen
 from pytest_meshready.probes import pod
-from pytest_meshready.probes.guests import Guest, Guests, Left, Outcome, Ready, Reason, Trouble
+from pytest_meshready.probes.guests import Guest, GuestPod, Guests, Left, Outcome, Ready, Reason, Trouble, inspect
 from pytest_meshready.probes.messages import Answer, Ask
 from pytest_meshready.probes.rights import exec_rights, rights_in
 from pytest_meshready.probes.session import JobSession, ProbeError, Prober, Session
@@ -265,7 +265,8 @@ class Probes:
             raise ProbeError(guest.sentence)
         if self._outcome.without_exec is None:
             try:
-                return Session.open(self._cluster, guest.namespace, guest.name, pod.AGENT, Deadline(10.0))
+                explain = functools.partial(_fate, self._cluster, guest)
+                return Session.open(self._cluster, guest.namespace, guest.name, pod.AGENT, Deadline(10.0), explain=explain)
             except ProbeError as error:
                 if not error.forbidden:
                     raise
@@ -279,6 +280,12 @@ class Probes:
         injection = pod.Injection.NO if role in (OUTSIDE, ELSEWHERE) else pod.Injection.AS_NAMESPACE
         account = role.removeprefix("as-") if role.startswith("as-") else ""
         return JobSession(self._cluster, self._run, role, injection=injection, create=self._create, account=account)
+
+
+def _fate(cluster: Cluster, guest: GuestPod) -> str:
+    """What happened to a probe whose conversation broke: evicted, deleted, crashed; empty where nothing did."""
+    found = inspect(cluster, guest)
+    return found.sentence if found else ""
 
 
 def want(folder: Path) -> None:

@@ -24,7 +24,10 @@ READS_422 = READS
 EARLY = 60.0
 
 _WANTED = "an application that starts after its proxy"
-_FIX = "use native sidecars (ENABLE_NATIVE_SIDECARS of istiod), or set holdApplicationUntilProxyStarts: true in the mesh's defaultConfig"
+_FIX = (
+    "use native sidecars (ENABLE_NATIVE_SIDECARS of istiod), or holdApplicationUntilProxyStarts: true in the mesh's defaultConfig, and see "
+    "that no annotation of the pods says otherwise (sidecar.istio.io/nativeSidecar, proxy.istio.io/config)"
+)
 
 
 def started_after_proxy(snapshot: Snapshot) -> Judgement:
@@ -77,12 +80,12 @@ def _ended_early(begun: datetime | None, ended: datetime | None) -> bool:
 
 def _finding(workload: Workload, pods: list[str], level: Level) -> Finding:
     ended = level is Level.ERROR
-    what = "ended before its proxy was ready, and was started again" if ended else "starts beside its proxy, and does not wait for it"
+    what = "ended before the proxy was ready, and was started again" if ended else "starts beside the proxy, and does not wait for it"
     return Finding(
         code="MR422-FAILED-FIRST-START" if ended else "MR422-NO-HOLD",
         level=level,
         object=workload.ref,
-        found=f"the application of {shortened(pods)} {what}",
+        found=f"in {shortened(pods)} the application {what}",
         wanted=_WANTED,
         fix=f"{_FIX}; then: {restart(workload)}",
         detail="restart" if ended else "beside",

@@ -206,7 +206,6 @@ def observe(
     targets: Targets,
     answers: Mapping[str, Answer],
     *,
-    roots: Sequence[Certificate] = (),
     now: dt.datetime | None = None,
 ) -> Observed:
     """What the answers to `asks` say.
@@ -215,16 +214,14 @@ def observe(
         snapshot: the one that the targets were taken from.
         targets: what was asked.
         answers: by the id of the ask, of both probes together; what is missing was lost.
-        roots: the mesh's root certificates (``root-cert.pem`` of ConfigMap ``istio-ca-root-cert``); without them the end of a
-            chain is not looked at.
         now: the moment by which certificates are judged; by default that of the snapshot, by the cluster's clock.
     """
     moment = now_of(snapshot, now)
-    seen = (_seen(snapshot, target, answers, roots, moment) for target in targets.targets if not target.state.ambient)
+    seen = (_seen(snapshot, target, answers, moment) for target in targets.targets if not target.state.ambient)
     return Observed(snapshot=snapshot, targets=targets, seen=tuple(seen), answers=answers)
 
 
-def _seen(snapshot: Snapshot, target: Target, answers: Mapping[str, Answer], roots: Sequence[Certificate], now: dt.datetime | None) -> Seen:
+def _seen(snapshot: Snapshot, target: Target, answers: Mapping[str, Answer], now: dt.datetime | None) -> Seen:
     plain, get = answers.get(f"plain|{target.key}"), answers.get(f"get|{target.key}")
     h2, istio = answers.get(f"h2|{target.key}"), answers.get(f"istio|{target.key}")
     strict, mesh = _spiffe(h2), _spiffe(istio)
@@ -236,7 +233,7 @@ def _seen(snapshot: Snapshot, target: Target, answers: Mapping[str, Answer], roo
         wire=wire,
         why=why,
         shown=shown,
-        problem=identity_problem(snapshot, target, shown, roots, now) if shown else "",
+        problem=identity_problem(snapshot, target, shown, now) if shown else "",
         refused=wire is Wire.STRICT and plain is not None and plain.outcome is Outcome.RESET,
         taken=taken,
         silent=said(get) if get is not None and not get.status else "",
@@ -334,7 +331,6 @@ def identity_problem(
     snapshot: Snapshot,
     target: Target,
     chain: Sequence[Certificate],
-    roots: Sequence[Certificate] = (),
     now: dt.datetime | None = None,
 ) -> str:
     """What is wrong with a shown chain, as a clause; empty if it is the pod's, holds together and is valid.
@@ -343,7 +339,6 @@ def identity_problem(
         snapshot: for the trust domain; it is not looked at where the mesh configuration was not read.
         target: whose chain it is.
         chain: its own certificate first.
-        roots: the mesh's roots; without them the end of the chain is not looked at.
         now: the moment to judge validity by; None leaves it out.
     """
     wanted, own = expected_identity(snapshot, target), chain[0]
@@ -353,13 +348,27 @@ def identity_problem(
     same = (found.namespace, found.service_account) == (wanted.namespace, wanted.service_account)
     if not same or (snapshot.mesh is not None and found.trust_domain != wanted.trust_domain):
         return f"it proves to be {found}, but its pod runs as {wanted}"
-    if problem := chain_problem(chain, roots):
+    if problem := chain_problem(chain) or _stranger(snapshot, chain[-1]):
         return f"its chain does not hold: {problem}"
     outside = next((item for item in chain if now is not None and not (item.not_before - _SKEW <= now <= item.not_after)), None)
     if outside is not None:
         first, last = (f"{moment:%Y-%m-%d %H:%M}" for moment in (outside.not_before, outside.not_after))
         return f"its chain is not valid now: {outside.subject or found} is valid from {first} to {last} UTC"
     return ""
+
+
+def _stranger(snapshot: Snapshot, last: Certificate) -> str:
+    """That the last certificate of a chain is no root of the mesh and names none as its issuer; empty where no root was read.
+
+    Of roots the snapshot keeps public facts alone (line 11.1.3 judges them), so a signature cannot be tried here: a root that
+    was shown is compared as a whole, one that was not by its name.
+    """
+    roots = [root for held in snapshot.rootcertificates if held.metadata.namespace == snapshot.namespace for root in held.roots]
+    known = any(root.fingerprint == last.fingerprint if last.self_issued else root.subject == last.issuer for root in roots)
+    if known or not roots:
+        return ""
+    names = ", ".join(dict.fromkeys(root.subject for root in roots))
+    return f"it ends with {last.subject or 'a certificate'} of {last.issuer}, and the mesh's root is {names}"
 
 
 def by_workload(seen: Iterable[Seen]) -> dict[tuple[object, ...], list[Seen]]:

@@ -399,7 +399,7 @@ REFINING: Mapping[str, frozenset[str]] = {
     "3.2.4": frozenset({"node_pods", "secrets", "requestauthentications", "referencegrants"}),  # asked for where an object needs them
     "4.1.2": frozenset({"pods"}),  # the label decides
     "4.1.3": frozenset({"namespaces", "configmaps"}),  # the webhooks decide
-    "11.1.1": frozenset({"authorizationpolicies"}),  # for the live part
+    "11.1.1": frozenset({"authorizationpolicies", "rootcertificates"}),  # for the live part
     "4.2.1": frozenset({"peerauthentications", "services", "node_pods"}),  # for the live part; ambient asks for agents on its nodes
     "4.2.2": frozenset({"services"}),  # to find Prometheus
     "5.2.1": frozenset({"virtualservices", "gateways", "httproutes", "k8sgateways"}),  # the way in, for the live part
@@ -407,7 +407,8 @@ REFINING: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("6.2.1", "6.2.2", "6.2.3"), frozenset({"sidecars"})),  # they only narrow who sees a route
     "7.1.1": frozenset({"authorizationpolicies"}),  # for the live part
     "7.2.3": frozenset({"destinationrules", "configmaps"}),  # the server's side decides
-    "7.3.2": frozenset({"services", "peerauthentications", "destinationrules"}),  # for the live part
+    "7.2.1": frozenset({"rootcertificates"}),  # for the live part
+    "7.3.2": frozenset({"services", "peerauthentications", "destinationrules", "rootcertificates"}),  # for the live part
     "8.1.1": frozenset({"pods", "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs", "namespaces", "secrets"})
     | {"mutatingwebhookconfigurations", "ingresses"},  # what serves a Gateway matters only where two are at one port
     **dict.fromkeys(("8.1.2", "8.1.3"), frozenset({"ingresses"})),  # where no Gateway leads in

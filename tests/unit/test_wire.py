@@ -6,9 +6,12 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from pytest_meshready.cluster import objects as o
+from pytest_meshready.cluster import objects_certificates as facts
+from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import wire
 from pytest_meshready.istio.targets import Target, targets
 from pytest_meshready.istio.wire import Wire
@@ -246,13 +249,32 @@ def test_certificate_renewed_after_the_snapshot() -> None:
     assert item.problem == ""
 
 
+def trusting(*subjects_and_fingerprints: tuple[str, str]) -> Snapshot:
+    """One port, in a mesh that trusts these roots."""
+    roots = tuple(facts.Certificate(subject=subject, fingerprint=print_) for subject, print_ in subjects_and_fingerprints)
+    held = facts.RootCertificates(metadata=make.metadata("istio-ca-root-cert", make.NAMESPACE), roots=roots)
+    snapshot: Snapshot = one()
+    return msgspec.structs.replace(snapshot, rootcertificates=(held,))
+
+
 def test_chain_of_another_authority() -> None:
     """With the mesh's roots at hand, a chain that ends elsewhere is not believed."""
+    own = certificates.parse([der(wires.authority().certificate)])[0]
+    mesh = trusting((own.subject, own.fingerprint))
     stranger = Authority("elsewhere")
-    roots = certificates.parse([der(wires.authority().certificate)])
-    (item,) = wires.seen(one(), {"orders:8080": with_chain(wires.chain(RIGHT, by=stranger))}, roots=roots).seen
+    (item,) = wires.seen(mesh, {"orders:8080": with_chain(wires.chain(RIGHT, by=stranger))}).seen
+    assert "its chain does not hold: it ends with" in item.problem
+    (good,) = wires.seen(mesh, {"orders:8080": with_chain(wires.chain(RIGHT))}).seen
+    assert good.problem == ""
+
+
+def test_root_of_the_same_name() -> None:
+    """A root that is shown is compared as a whole: anybody may give it the mesh's name."""
+    own = certificates.parse([der(wires.authority().certificate)])[0]
+    shown = (*wires.chain(RIGHT)[:1], own.der)
+    (item,) = wires.seen(trusting((own.subject, "00" * 32)), {"orders:8080": with_chain(shown)}).seen
     assert "its chain does not hold" in item.problem
-    (good,) = wires.seen(one(), {"orders:8080": with_chain(wires.chain(RIGHT))}, roots=roots).seen
+    (good,) = wires.seen(trusting(("O=old", "11" * 32), (own.subject, own.fingerprint)), {"orders:8080": with_chain(shown)}).seen
     assert good.problem == ""
 
 

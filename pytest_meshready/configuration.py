@@ -6,30 +6,27 @@ exception that is silently ignored costs a night.
 
 from __future__ import annotations
 
-import difflib
 import enum
 import math
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from pytest_meshready.checklist import catalogue
 from pytest_meshready.checklist.lines import Line, Phase
 from pytest_meshready.report.waivers import Waiver
 from pytest_meshready.results import Severity, Status
+from pytest_meshready.tables import SettingsError, Table, choices, shown_value
 from pytest_meshready.waiting import Deadlines
 
 FILE = "meshready.toml"
 PYPROJECT = "pyproject.toml"
-
-_E = TypeVar("_E", bound=enum.StrEnum)
-_T = TypeVar("_T")
 
 #: A team's own line must never be taken for one of the checklist's, and must survive --mesh-items=a,b.
 _OWN_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
@@ -55,10 +52,6 @@ _WAIVABLE = (Status.FAILED, Status.NOT_VERIFIED, Status.TO_ATTEST, Status.WARNED
 def nothing() -> Mapping[str, Any]:
     """A mapping of nothing that stays so: the default of a frozen field."""
     return MappingProxyType({})
-
-
-class SettingsError(Exception):
-    """Options or a file that make no sense; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +177,7 @@ def parse(data: Mapping[str, Any], name: str) -> Configuration:
     Raises:
         SettingsError: with one sentence, for the first thing that makes no sense.
     """
-    top = _Table(data, name, "")
+    top = Table(data, name, "")
     custom = top.tables("item", _custom_line)
     _no_twins(name, "[[item]] id", [line.id for line in custom])
     known = [*(line.id for line in catalogue.load().lines), *(line.id for line in custom)]
@@ -219,14 +212,6 @@ def parse(data: Mapping[str, Any], name: str) -> Configuration:
     return config
 
 
-def choices(found: str, words: Iterable[str]) -> str:
-    """The end of a sentence about a word that is none of these: the nearest one, then all."""
-    known = [str(word) for word in words]
-    near = difflib.get_close_matches(found, known, n=1, cutoff=0.6)
-    guess = f"did you mean {near[0]}? " if near else ""
-    return f"{guess}choose one of {', '.join(known)}"
-
-
 # --- files ---
 
 
@@ -246,7 +231,7 @@ def _tool_table(data: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     tool = data.get("tool")
     table = tool.get("meshready") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):
-        raise SettingsError(f"{name}: tool.meshready is {_shown(table)}; it must be a table, [tool.meshready]")
+        raise SettingsError(f"{name}: tool.meshready is {shown_value(table)}; it must be a table, [tool.meshready]")
     return table
 
 
@@ -261,116 +246,7 @@ def _own_table(data: Mapping[str, Any], name: str, *, demanded: bool) -> Mapping
 # --- tables ---
 
 
-class _Table:
-    """One table of the file; knows where it stands, so that every message can say so."""
-
-    def __init__(self, data: Mapping[str, Any], file: str, place: str) -> None:
-        self.data = data
-        self.file = file
-        self.place = place
-        self._known: list[str] = []
-
-    def error(self, key: str, wanted: str) -> SettingsError:
-        """The sentence about a value that is not what it should be."""
-        place = f" in {self.place}" if self.place else ""
-        return SettingsError(f"{self.file}: {key}{place} is {_shown(self.data[key])}; it must be {wanted}")
-
-    def has(self, key: str) -> bool:
-        """Note that the key is known, and tell whether it is there."""
-        self._known.append(key)
-        return key in self.data
-
-    def need(self, *keys: str) -> None:
-        """Some keys must be there.
-
-        Raises:
-            SettingsError: naming the first that is not.
-        """
-        missing = next((key for key in keys if key not in self.data), None)
-        if missing is not None:
-            raise SettingsError(f"{self.file}: {self.place} has no {missing}; it needs {', '.join(keys)}")
-
-    def text(self, key: str) -> str | None:
-        """A text that says something."""
-        if not self.has(key):
-            return None
-        value = self.data[key]
-        if not isinstance(value, str) or not value.strip():
-            raise self.error(key, "a text")
-        return value.strip()
-
-    def said(self, key: str) -> str:
-        """A text that must be there; `need` has seen to that."""
-        return self.text(key) or ""
-
-    def texts(self, key: str) -> tuple[str, ...] | None:
-        """A list of texts."""
-        if not self.has(key):
-            return None
-        value = self.data[key]
-        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
-            raise self.error(key, f'a list of texts, such as {key} = ["..."]')
-        return tuple(item.strip() for item in value)
-
-    def enum(self, key: str, words: type[_E]) -> _E | None:
-        """One of some words."""
-        word = self.text(key)
-        if word is None:
-            return None
-        if word not in tuple(words):
-            place = f" in {self.place}" if self.place else ""
-            raise SettingsError(f"{self.file}: {key}{place} is {word!r}; {choices(word, words)}")
-        return words(word)
-
-    def day(self, key: str) -> date:
-        """A day, as TOML writes it or as text; `need` has seen that it is there."""
-        self.has(key)
-        value = self.data[key]
-        if isinstance(value, date) and not isinstance(value, datetime):
-            return value
-        try:
-            return date.fromisoformat(value)
-        except (TypeError, ValueError):
-            raise self.error(key, "a day, such as 2027-03-31") from None
-
-    def table(self, key: str) -> _Table:
-        """A table; an empty one where it is not there."""
-        value = self.data[key] if self.has(key) else {}
-        if not isinstance(value, dict):
-            raise self.error(key, f"a table, [{key}]")
-        return _Table(value, self.file, f"[{key}]")
-
-    def tables(self, key: str, make: Callable[[_Table], _T]) -> tuple[_T, ...]:
-        """A list of tables, each made into something and checked for unknown keys."""
-        value = self.data[key] if self.has(key) else []
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self.error(key, f"a list of tables, [[{key}]]")
-        made = []
-        for number, item in enumerate(value, start=1):
-            table = _Table(item, self.file, f"[[{key}]] number {number}")
-            made.append(make(table))
-            table.close()
-        return tuple(made)
-
-    def close(self) -> None:
-        """All keys have been asked for.
-
-        Raises:
-            SettingsError: for a key that nobody asked for, with the nearest one that is known.
-        """
-        strange = next((key for key in self.data if key not in self._known), None)
-        if strange is not None:
-            place = f" in {self.place}" if self.place else ""
-            raise SettingsError(f"{self.file}: unknown key {strange!r}{place}; {choices(strange, sorted(self._known))}")
-
-
-def _shown(value: object) -> str:
-    """A value as a message quotes it: short, on one line."""
-    text = repr(value) if isinstance(value, str | int | float | bool) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _severities(table: _Table, known: Collection[str]) -> dict[str, Severity]:
+def _severities(table: Table, known: Collection[str]) -> dict[str, Severity]:
     found = {}
     for id_ in table.data:
         _check_line(table, id_, known)
@@ -380,12 +256,12 @@ def _severities(table: _Table, known: Collection[str]) -> dict[str, Severity]:
     return found
 
 
-def _check_line(table: _Table, id_: str, known: Collection[str]) -> None:
+def _check_line(table: Table, id_: str, known: Collection[str]) -> None:
     if id_ not in known:
         raise SettingsError(f"{table.file}: {table.place} names line {id_!r}, but {catalogue.unknown(id_, known)}")
 
 
-def _waiver(table: _Table, known: Collection[str]) -> Waiver:
+def _waiver(table: Table, known: Collection[str]) -> Waiver:
     table.need("item", "reason", "who", "expires")
     item = table.said("item")
     _check_line(table, item, known)
@@ -404,7 +280,7 @@ def _waiver(table: _Table, known: Collection[str]) -> Waiver:
     )
 
 
-def _custom_line(table: _Table) -> Line:
+def _custom_line(table: Table) -> Line:
     table.need("id", "text")
     id_ = table.said("id")
     if not _OWN_ID.fullmatch(id_):
@@ -436,7 +312,7 @@ def _custom_line(table: _Table) -> Line:
     )
 
 
-def _mtls_exception(table: _Table) -> MtlsException:
+def _mtls_exception(table: Table) -> MtlsException:
     table.need("workload", "reason", "expires")
     port = table.data.get("port") if table.has("port") else None
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536):
@@ -444,7 +320,7 @@ def _mtls_exception(table: _Table) -> MtlsException:
     return MtlsException(workload=table.said("workload"), port=port, reason=table.said("reason"), expires=table.day("expires"))
 
 
-def _dependency(table: _Table) -> Dependency:
+def _dependency(table: Table) -> Dependency:
     table.need("host")
     host = table.said("host").rstrip(".").lower()
     if not _HOST.fullmatch(host):
@@ -456,7 +332,7 @@ def _dependency(table: _Table) -> Dependency:
     return Dependency(host=host, port=port, protocol=(table.text("protocol") or "").upper(), owner=table.text("owner") or "")
 
 
-def _risks(table: _Table) -> dict[str, Risk]:
+def _risks(table: Table) -> dict[str, Risk]:
     """Ratings by namespace."""
     found = {}
     for namespace in table.data:
@@ -466,12 +342,12 @@ def _risks(table: _Table) -> dict[str, Risk]:
     return found
 
 
-def _rollout_entry(table: _Table) -> RolloutEntry:
+def _rollout_entry(table: Table) -> RolloutEntry:
     table.need("namespace", "date", "approver")
     return RolloutEntry(namespace=table.said("namespace"), day=table.day("date"), approver=table.said("approver"))
 
 
-def _backend(table: _Table) -> Backend:
+def _backend(table: Table) -> Backend:
     """The address of a backend, with the headers that it demands; variables of the environment stand in them as ``${NAME}``."""
     if not table.data:
         return Backend()
@@ -492,7 +368,7 @@ def _backend(table: _Table) -> Backend:
     return backend
 
 
-def _from_environment(table: _Table, headers: Mapping[str, str]) -> dict[str, str]:
+def _from_environment(table: Table, headers: Mapping[str, str]) -> dict[str, str]:
     """The headers with the environment's variables put in; a repository is no place for a token."""
 
     def variable(found: re.Match[str]) -> str:
@@ -512,21 +388,21 @@ def _from_environment(table: _Table, headers: Mapping[str, str]) -> dict[str, st
     return made
 
 
-def _paths(table: _Table) -> dict[str, str]:
+def _paths(table: Table) -> dict[str, str]:
     """The path to ask for, by the name of a Service or a workload."""
     found = {name: _path(table, name) for name in table.data}
     table.close()
     return found
 
 
-def _path(table: _Table, key: str) -> str:
+def _path(table: Table, key: str) -> str:
     path = table.text(key) or ""
     if not _PATH.fullmatch(path):
         raise table.error(key, "a path such as /healthz, which is safe to ask for with GET")
     return path
 
 
-def _names(table: _Table, key: str, shape: re.Pattern[str], example: str) -> tuple[str, ...]:
+def _names(table: Table, key: str, shape: re.Pattern[str], example: str) -> tuple[str, ...]:
     """A list of names of objects."""
     names = table.texts(key) or ()
     strange = next((name for name in names if not shape.fullmatch(name)), None)
@@ -535,12 +411,12 @@ def _names(table: _Table, key: str, shape: re.Pattern[str], example: str) -> tup
     return names
 
 
-def _sidecar_exception(table: _Table) -> tuple[str, str]:
+def _sidecar_exception(table: Table) -> tuple[str, str]:
     table.need("workload", "reason")
     return table.said("workload"), table.said("reason")
 
 
-def _deadlines(table: _Table) -> Deadlines:
+def _deadlines(table: Table) -> Deadlines:
     """The defaults with the seconds of the file."""
     defaults = Deadlines()
     found: dict[str, float] = {}

@@ -17,10 +17,11 @@ from typing import Literal
 
 from pytest_meshready import configuration, versionsfile
 from pytest_meshready.checklist.lines import Line, Phase
-from pytest_meshready.configuration import Backend, Configuration, Dependency, MtlsException, Risk, RolloutEntry, SettingsError
+from pytest_meshready.configuration import Backend, Configuration, Dependency, MtlsException, Risk, RolloutEntry
 from pytest_meshready.istio.releases import PACKAGED, Table
 from pytest_meshready.report.waivers import Waiver
 from pytest_meshready.results import Severity
+from pytest_meshready.tables import SettingsError, choices
 from pytest_meshready.waiting import Deadlines
 
 __all__ = ["Deadlines", "Dependency", "MtlsException", "Settings", "SettingsError", "load", "today"]
@@ -321,7 +322,7 @@ def _phase(given: _Options, config: Configuration) -> tuple[Phase | None, PhaseS
     try:
         return Phase(name), "option"
     except ValueError:
-        raise SettingsError(f"--mesh-phase={name} is no phase; {configuration.choices(name, Phase)}") from None
+        raise SettingsError(f"--mesh-phase={name} is no phase; {choices(name, Phase)}") from None
 
 
 def _items(given: _Options) -> tuple[str, ...]:

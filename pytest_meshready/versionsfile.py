@@ -29,9 +29,9 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_meshready.configuration import SettingsError
 from pytest_meshready.istio.changes import Change, Kind
 from pytest_meshready.istio.releases import PACKAGED, Release, Table
+from pytest_meshready.tables import SettingsError
 
 _MINOR = re.compile(r"1\.(\d{1,3})", re.ASCII)
 _PLACE = re.compile(r"(\w+)\[(\d+)\]\.?(\w*)")

@@ -223,7 +223,7 @@ def test_unmeshed_handshake_shows_the_server(unmeshed: dict[str, Answer], name: 
     chain = certificates.parse(answer.certificate_chain)
     root = json.loads(kubectl("get", "configmap", "istio-ca-root-cert", "-n", HEALTHY, "-o", "json"))["data"]["root-cert.pem"]
     assert chain[0].spiffe == SpiffeId("cluster.local", HEALTHY, name)
-    assert certificates.chain_problem(chain, certificates.parse_pem(root)) == ""
+    assert certificates.chain_problem((*chain, *certificates.parse_pem(root))) == ""
 
 
 def test_unmeshed_controls(unmeshed: dict[str, Answer]) -> None:

@@ -25,7 +25,8 @@ from pytest_meshready.cluster.client import connect
 from pytest_meshready.cluster.permissions import Right, rights
 from pytest_meshready.cluster.resources import RESOURCES
 from pytest_meshready.cluster.snapshot import Snapshot, Unreadable, encode
-from pytest_meshready.configuration import Dependency, SettingsError, parse
+from pytest_meshready.configuration import Dependency, parse
+from pytest_meshready.tables import SettingsError
 from pytest_meshready.waiting import Deadlines
 from tests.unit.apiserver import Api, serving
 from tests.unit.test_live import stock

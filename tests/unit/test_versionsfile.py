@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_meshready import versionsfile
-from pytest_meshready.configuration import SettingsError
+from pytest_meshready.tables import SettingsError
 from pytest_meshready.istio.changes import Kind
 from pytest_meshready.istio.obsolete import obsolete
 from pytest_meshready.istio.releases import NEWEST, PACKAGED, TABLE_DATE, Table

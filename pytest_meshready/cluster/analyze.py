@@ -112,7 +112,7 @@ def analyze(
         istio_namespace: of the control plane.
         revision: of the control plane; empty for the default one.
         kubeconfig: the file to use, None for the program's own choice, which is kubectl's.
-        context: of the kubeconfig; empty in a pod without one.
+        context: of the kubeconfig; empty for its current one.
         program: what to run.
         seconds: after which it is ended.
 
@@ -224,6 +224,8 @@ def beside(
     refused = next((refusal for refusal in snapshot.refusals if not refusal.absent), None)
     if refused is not None:
         return _not_run(snapshot, f"it reads more than this run, which could not read {refused.resource}")
+    if cluster.context == IN_CLUSTER:
+        return _not_run(snapshot, "in a pod without a kubeconfig it cannot be kept from entering other clusters of the mesh")
     deadline, say = Deadline(min(seconds, SECONDS)), progress or (lambda _: None)
     say(f"the rights that {PROGRAM} analyze needs")
     missing = missing_right(cluster, snapshot.istio_namespace, deadline)
@@ -235,7 +237,7 @@ def beside(
         istio_namespace=snapshot.istio_namespace,
         revision=snapshot.control_plane.revision if snapshot.control_plane else "",
         kubeconfig=kubeconfig,
-        context="" if cluster.context == IN_CLUSTER else cluster.context,
+        context=cluster.context,
         program=program,
         seconds=deadline.left,
     )

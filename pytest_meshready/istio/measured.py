@@ -152,9 +152,10 @@ def _plaintext(unnamed: float, named: Mapping[str, float], allowed: frozenset[st
     others = {caller: count for caller, count in named.items() if caller not in allowed}
     count = round(unnamed + sum(others.values()))
     if count:
-        who = f"from {', '.join(sorted(others)[:3])}" if others else "from callers that no proxy names"
+        nobody = "from callers that no proxy names (probes of earlier runs may be among them)"
+        who = f"from {', '.join(sorted(others)[:3])}" if others else nobody
         if count <= FEW and not others:
-            who += ", so few that earlier runs of this check may have made them"
+            who = "from callers that no proxy names, so few that probes of earlier runs may have made them"
         return _Plaintext(count=count, who=who, level=Level.WARNING if count <= FEW else Level.ERROR)
     listed = {caller: value for caller, value in named.items() if caller in allowed and round(value)}
     if not listed:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytest_meshready.cluster import analyze
+from pytest_meshready.cluster.kubeconfig import IN_CLUSTER
 from pytest_meshready.cluster.snapshot import Snapshot
 from tests.unit import builders as make
 from tests.unit import kubeapi
@@ -217,6 +218,14 @@ def test_it_is_run_for_a_user_with_all_that_it_needs(api: kubeapi.Api, installed
     api.denied = {"* *"}
     assert problem(analyze.beside(make.snapshot(), api.cluster())) == ""
     assert installed.exists()
+
+
+def test_it_is_not_run_in_a_pod_without_a_kubeconfig(api: kubeapi.Api, installed: Path) -> None:
+    """There is no name of this cluster to limit it to, and it would enter the others of the mesh."""
+    cluster = api.cluster()
+    cluster.context = IN_CLUSTER
+    assert "cannot be kept from entering other clusters" in problem(analyze.beside(make.snapshot(), cluster))
+    assert not installed.exists()
 
 
 def test_it_is_not_run_where_nobody_can_tell(api: kubeapi.Api, installed: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from pytest_meshready import versionsfile
-from pytest_meshready.tables import SettingsError
 from pytest_meshready.istio.changes import Kind
 from pytest_meshready.istio.obsolete import obsolete
 from pytest_meshready.istio.releases import NEWEST, PACKAGED, TABLE_DATE, Table
 from pytest_meshready.istio.versions import supported_versions
 from pytest_meshready.results import Status
 from pytest_meshready.settings import load
+from pytest_meshready.tables import SettingsError
 from tests.unit import builders as make
 from tests.unit import whole
 

@@ -43,7 +43,7 @@ DECLARED = frozenset(
         *("peerauthentications", "authorizationpolicies", "requestauthentications"),
         *("destinationrules", "workloadentries", "gateways", "virtualservices", "serviceentries", "sidecars", "envoyfilters"),
         *("wasmplugins", "trafficextensions", "telemetries"),
-        *("httproutes", "grpcroutes", "tlsroutes", "tcproutes", "referencegrants", "k8sgateways"),
+        *("httproutes", "grpcroutes", "tlsroutes", "tcproutes", "backendtlspolicies", "referencegrants", "k8sgateways"),
     }
 )
 

@@ -362,6 +362,53 @@ class ReferenceGrant(Slim, frozen=True):
     spec: ReferenceGrantSpec = ReferenceGrantSpec()
 
 
+class PolicyTarget(Slim, frozen=True):
+    """What a policy is attached to, in its own namespace; ``section_name`` is the name of a port, None or empty all of them."""
+
+    group: str = ""
+    kind: str = ""
+    name: str = ""
+    section_name: str | None = None
+
+
+class AuthorityRef(Slim, frozen=True):
+    """Where the certificates of an authority are, in the policy's own namespace."""
+
+    group: str = ""
+    kind: str = ""
+    name: str = ""
+
+
+class TlsValidation(Slim, frozen=True):
+    """How callers know the server: by whose authority. ``well_known_authorities`` comes before the references."""
+
+    ca_certificate_refs: tuple[AuthorityRef, ...] = ()
+    well_known_authorities: str | None = msgspec.field(default=None, name="wellKnownCACertificates")
+
+
+class BackendTLSPolicySpec(Slim, frozen=True):
+    target_refs: tuple[PolicyTarget, ...] = ()
+    validation: TlsValidation = TlsValidation()
+
+
+class AncestorStatus(Slim, frozen=True):
+    controller_name: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+
+class PolicyStatus(Slim, frozen=True):
+    ancestors: tuple[AncestorStatus, ...] = ()
+
+
+class BackendTLSPolicy(Slim, frozen=True):
+    """Makes the callers of a Service or a ServiceEntry begin TLS of their own, without a client certificate."""
+
+    kind: ClassVar[str] = "BackendTLSPolicy"
+    metadata: Metadata = Metadata()
+    spec: BackendTLSPolicySpec = BackendTLSPolicySpec()
+    status: PolicyStatus = PolicyStatus()
+
+
 class CertificateRef(Slim, frozen=True):
     group: str | None = None
     kind: str | None = None

@@ -149,6 +149,7 @@ _ROWS = (
     _grouped("grpcroutes", "gateway.networking.k8s.io", traffic.GRPCRoute, Scope.CLUSTER),
     _grouped("tlsroutes", "gateway.networking.k8s.io", traffic.TLSRoute, Scope.CLUSTER),
     _grouped("tcproutes", "gateway.networking.k8s.io", traffic.TCPRoute, Scope.CLUSTER),
+    _grouped("backendtlspolicies", "gateway.networking.k8s.io", traffic.BackendTLSPolicy),
     _grouped("referencegrants", "gateway.networking.k8s.io", traffic.ReferenceGrant),
     _grouped("k8sgateways", "gateway.networking.k8s.io", traffic.K8sGateway, Scope.CLUSTER, plural="gateways"),
     _grouped("canaries", "flagger.app", controllers.Canary, version="v1beta1"),

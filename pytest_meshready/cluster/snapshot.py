@@ -240,6 +240,7 @@ class Snapshot(Slim, frozen=True, omit_defaults=False):
     grpcroutes: tuple[objects_traffic.GRPCRoute, ...] = ()
     tlsroutes: tuple[objects_traffic.TLSRoute, ...] = ()
     tcproutes: tuple[objects_traffic.TCPRoute, ...] = ()
+    backendtlspolicies: tuple[objects_traffic.BackendTLSPolicy, ...] = ()
     referencegrants: tuple[objects_traffic.ReferenceGrant, ...] = ()
     k8sgateways: tuple[objects_traffic.K8sGateway, ...] = ()
     canaries: tuple[objects_controllers.Canary, ...] = ()

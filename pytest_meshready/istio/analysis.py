@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_meshready.cluster.snapshot import AnalysisMessage, Snapshot
-from pytest_meshready.istio import attachments, conditions, references, validation
+from pytest_meshready.istio import attachments, backendreferences, conditions, references, validation
 from pytest_meshready.istio.routes import known_routes
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `configuration_sound` reads.
-READS_324 = tuple(dict.fromkeys((*references.READS, *attachments.READS, *conditions.READS, *validation.READS)))
+READS_324 = tuple(dict.fromkeys((*references.READS, *attachments.READS, *conditions.READS, *backendreferences.READS, *validation.READS)))
 
 #: Kinds of which objects that could not be understood are wrong by themselves (IST0106).
 _RULED = ("virtualservices", "destinationrules", "gateways", "serviceentries", "sidecars", "envoyfilters", "telemetries")
@@ -66,7 +66,12 @@ def configuration_sound(snapshot: Snapshot) -> Judgement:
     Where istioctl was run it has looked for the Secrets of gateways as well, so that those need not be unknown.
     """
     found = known_routes(snapshot)
-    reports = (references.route_references(snapshot, found), attachments.attachments(snapshot, found), conditions.conditions(snapshot))
+    reports = (
+        references.route_references(snapshot, found),
+        attachments.attachments(snapshot, found),
+        conditions.conditions(snapshot),
+        backendreferences.backend_references(snapshot),
+    )
     findings = [finding for report in reports for finding in report.findings]
     findings += [*_unreadable(snapshot), *validation.refused(snapshot)]
     unknown = [item for report in reports for item in report.unknown]

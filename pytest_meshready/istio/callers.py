@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
+from pytest_meshready.istio import clientmodes
 from pytest_meshready.istio.clientmodes import ClientMode, ClientRules
 from pytest_meshready.istio.injector import MODE
 from pytest_meshready.istio.mtls_findings import CallerFault, caller_finding, not_automatic, unlabelled
@@ -16,7 +17,7 @@ from pytest_meshready.istio.workloads import is_gateway, workloads
 from pytest_meshready.results import Finding, Level, ObjectRef, Unknown
 
 #: What `caller_findings` reads, besides the mesh configuration.
-READS = ("destinationrules", "pods", "services", "configmaps")
+READS = (*clientmodes.READS, "services", "configmaps")
 
 TLS_MODE = "security.istio.io/tlsMode"
 

@@ -1,8 +1,9 @@
-"""Which TLS the sidecars and gateways of callers begin towards a Service, by the DestinationRules (checks.md 2.4).
+"""Which TLS the sidecars and gateways of callers begin towards a Service, by DestinationRules and BackendTLSPolicies (checks.md 2.4).
 
 Reproduced from istiod: the choice and the merging of rules in pilot/pkg/model/push_context.go, destination_rule.go and
 sidecar.go, the levels of a rule in pilot/pkg/networking/util and pilot/pkg/xds/endpoints/mtls_checker.go. Assumed is
-Istio's default for ``meshConfig.defaultDestinationRuleExportTo``, everywhere.
+Istio's default for ``meshConfig.defaultDestinationRuleExportTo``, everywhere. What a DestinationRule leaves open a
+BackendTLSPolicy fills, whichever is older (releasenotes/notes/60358.yaml; older versions of Istio take one of the two).
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from datetime import UTC, datetime
 
 from pytest_meshready.cluster.objects import ClientTls, DestinationRule, Subset, TrafficPolicy
 from pytest_meshready.cluster.snapshot import Snapshot
+from pytest_meshready.istio import backendtls
+from pytest_meshready.istio.backendtls import WHOLE, BackendPolicies, BackendRule, filled
 from pytest_meshready.istio.dataplane import proxies
 from pytest_meshready.istio.moments import moment
 from pytest_meshready.results import ObjectRef
 
 #: What `ClientRules` reads; pods lend it the labels of callers and the domain of the cluster.
-READS = ("destinationrules", "pods")
+READS = ("destinationrules", *backendtls.READS, "pods")
 
 #: A namespace of which nothing is known: its callers have no rules of their own here.
 ELSEWHERE = ""
@@ -34,7 +37,7 @@ class ClientMode:
     """What callers begin towards one port of a Service.
 
     ``mode`` is ``DISABLE``, ``SIMPLE``, ``MUTUAL`` or ``ISTIO_MUTUAL`` where the rule ``by`` says so, at ``place`` in it
-    (``trafficPolicy``, ``portLevelSettings``, ``subset v1`` ...). It is empty where automatic mTLS decides for each
+    (``trafficPolicy``, ``portLevelSettings``, ``subset v1``, ``targetRefs`` ...). It is empty where automatic mTLS decides for each
     endpoint. ``subset`` is empty for callers whose route names none, ``labels`` are the pods of the subset.
     """
 
@@ -47,7 +50,11 @@ class ClientMode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
-    """A DestinationRule, or several of one host that istiod merges: the oldest policy, and the subsets of all."""
+    """A DestinationRule, or several of one host that istiod merges: the oldest policy, and the subsets of all.
+
+    ``backend``: istiod made the first of them of BackendTLSPolicies. ``tls_by`` tells whose the TLS settings of a port and of the
+    whole host (`WHOLE`) are.
+    """
 
     namespace: str
     selector: Mapping[str, str] | None
@@ -55,11 +62,21 @@ class _Rule:
     policy: TrafficPolicy | None
     by: ObjectRef
     subsets: Mapping[str, tuple[Subset, ObjectRef]]
+    tls_by: Mapping[int, ObjectRef]
+    backend: bool = False
 
     def joined(self, other: _Rule) -> _Rule:
-        """The rule with a younger one of the same host: its policy only where there was none, its subsets that are new."""
-        policy, by = (self.policy, self.by) if self.policy is not None else (other.policy, other.by)
-        return replace(self, policy=policy, by=by, subsets={**other.subsets, **self.subsets})
+        """The rule with a younger one of the same host: its policy only where there was none, its subsets that are new.
+
+        Of a DestinationRule and a rule made of BackendTLSPolicies the latter fills what the former leaves open.
+        """
+        subsets = {**other.subsets, **self.subsets}
+        if self.backend == other.backend:
+            first = self if self.policy is not None else other
+            return replace(self, policy=first.policy, by=first.by, tls_by=first.tls_by, subsets=subsets)
+        user, backend = (other, self) if self.backend else (self, other)
+        policy = filled(user.policy, backend.policy)
+        return replace(self, policy=policy, by=user.by, tls_by={**backend.tls_by, **user.tls_by}, subsets=subsets)
 
     def is_for(self, namespace: str) -> bool:
         """Whether the rule is exported to a client's namespace."""
@@ -70,6 +87,7 @@ class _Rule:
 class InForce:
     """What some callers have for a host: a rule, or nothing. ``subsets`` tell of each where it is written.
 
+    ``by`` is a DestinationRule, None also where there are BackendTLSPolicies alone, which say nothing but how TLS begins.
     ``selects`` tells that the rule is only for callers with certain labels.
     """
 
@@ -99,7 +117,7 @@ class _Hosts:
 
 
 class ClientRules:
-    """Every DestinationRule of a snapshot, arranged as istiod arranges them."""
+    """Every DestinationRule and BackendTLSPolicy of a snapshot, arranged as istiod arranges them."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._root = snapshot.root_namespace
@@ -109,8 +127,14 @@ class ClientRules:
         self._root_private: _Hosts = _Hosts()
         self._labels = _labels_by_namespace(snapshot)
         named: set[str] = set()
-        for rule in sorted(snapshot.destinationrules, key=_precedence):
-            self._add(rule)
+        ordered = sorted(snapshot.destinationrules, key=_precedence)
+        for rule in (rule for rule in ordered if rule.spec.workload_selector is not None):
+            self._add(_as_rule(rule), self._resolved(rule))
+        for made in BackendPolicies(snapshot, self._domain).rules():  # without a time of creation they count as the oldest
+            self._add(_of_backend(made), made.host)
+        for rule in (rule for rule in ordered if rule.spec.workload_selector is None):
+            self._add(_as_rule(rule), self._resolved(rule))
+        for rule in ordered:
             named |= set(rule.spec.export_to) - {_EVERYWHERE, _HERE}
         known = (snapshot.namespace, snapshot.istio_namespace, self._root, *sorted(named))
         #: The namespaces of callers that can be told apart with what was read.
@@ -139,13 +163,19 @@ class ClientRules:
         group = self._group(fqdn, namespace, client)
         chosen = _for_callers(group, client, self._labels.get(client, ({},)))
         return tuple(
-            InForce() if rule is None else InForce(policy=rule.policy, by=rule.by, subsets=rule.subsets, selects=rule.selector is not None)
+            InForce()
+            if rule is None
+            else InForce(
+                policy=rule.policy,
+                by=rule.by if rule.by.kind != backendtls.KIND else None,
+                subsets=rule.subsets,
+                selects=rule.selector is not None,
+            )
             for rule in chosen
         )
 
-    def _add(self, rule: DestinationRule) -> None:
-        own, host = rule.metadata.namespace, self._resolved(rule)
-        made = _as_rule(rule)
+    def _add(self, made: _Rule, host: str) -> None:
+        own = made.namespace
         if not made.export_to or made.export_to & {_EVERYWHERE, _HERE, own}:
             _merge(self._local.setdefault(own, _Hosts()).of(host), made)
         private = len(made.export_to) == 1 and bool(made.export_to & {_HERE, own})
@@ -211,7 +241,23 @@ def _as_rule(rule: DestinationRule) -> _Rule:
         policy=spec.traffic_policy,
         by=by,
         subsets=subsets,
+        tls_by=dict.fromkeys(_speaking(spec.traffic_policy), by),
     )
+
+
+def _of_backend(made: BackendRule) -> _Rule:
+    by = made.by[min(made.by)]
+    return _Rule(
+        namespace=made.namespace, selector=None, export_to=frozenset(), policy=made.policy, by=by, subsets={}, tls_by=made.by, backend=True
+    )
+
+
+def _speaking(policy: TrafficPolicy | None) -> Iterator[int]:
+    """The ports for which a policy says how TLS begins, `WHOLE` among them."""
+    if policy is not None:
+        yield from (item.port.number for item in policy.port_level_settings if item.tls is not None)
+        if policy.tls is not None:
+            yield WHOLE
 
 
 def _merge(rules: list[_Rule], new: _Rule) -> None:
@@ -247,8 +293,7 @@ def _has(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 def _plain(rule: _Rule, port: int) -> ClientMode:
     """For callers whose route names no subset."""
-    tls, place, _ = _of_port(rule.policy, port)
-    return _mode(tls, place, rule.by) or _fallback(rule.policy, port, rule.by) or ClientMode()
+    return _of_rule(rule, port) or _fallback(rule.policy, port, rule) or ClientMode()
 
 
 def _subsets(rule: _Rule, port: int) -> Iterator[ClientMode]:
@@ -257,10 +302,15 @@ def _subsets(rule: _Rule, port: int) -> Iterator[ClientMode]:
         tls, place, own = _of_port(subset.traffic_policy, port)
         mode = _mode(tls, f"subset {name}" if place == "trafficPolicy" else f"subset {name} {place}", by)
         if mode is None and not own:
-            tls, place, _ = _of_port(rule.policy, port)
-            mode = _mode(tls, place, rule.by)
-        mode = mode or _fallback(subset.traffic_policy, port, by) or _fallback(rule.policy, port, rule.by) or ClientMode()
+            mode = _of_rule(rule, port)
+        mode = mode or _fallback(subset.traffic_policy, port, by) or _fallback(rule.policy, port, rule) or ClientMode()
         yield replace(mode, subset=name, labels=subset.labels)
+
+
+def _of_rule(rule: _Rule, port: int) -> ClientMode | None:
+    """What the rule itself says, in its port or else for the whole host."""
+    tls, place, own = _of_port(rule.policy, port)
+    return _mode(tls, place, rule.tls_by.get(port if own else WHOLE, rule.by))
 
 
 def _of_port(policy: TrafficPolicy | None, port: int) -> tuple[ClientTls | None, str, bool]:
@@ -275,10 +325,15 @@ def _of_port(policy: TrafficPolicy | None, port: int) -> tuple[ClientTls | None,
 
 def _mode(tls: ClientTls | None, place: str, by: ObjectRef) -> ClientMode | None:
     """Settings without a mode mean DISABLE, the first value of the field."""
-    return None if tls is None else ClientMode(mode=tls.mode or "DISABLE", by=by, place=place)
+    return None if tls is None else ClientMode(mode=tls.mode or "DISABLE", by=by, place=_written(place, by))
 
 
-def _fallback(policy: TrafficPolicy | None, port: int, by: ObjectRef) -> ClientMode | None:
+def _written(place: str, by: ObjectRef) -> str:
+    """Where settings stand: a BackendTLSPolicy has them for what it targets, all of it or a port."""
+    return backendtls.PLACES.get(place, place) if by.kind == backendtls.KIND else place
+
+
+def _fallback(policy: TrafficPolicy | None, port: int, whose: _Rule | ObjectRef) -> ClientMode | None:
     """What automatic mTLS is told of the endpoints, where settings of a port without TLS have replaced a policy with TLS.
 
     The cluster then matches endpoints by their metadata, and istiod marks them by the policy that was replaced: any mode
@@ -286,8 +341,9 @@ def _fallback(policy: TrafficPolicy | None, port: int, by: ObjectRef) -> ClientM
     """
     if policy is None:
         return None
-    levels = [(item.tls, "portLevelSettings") for item in policy.port_level_settings if item.port.number == port]
-    for tls, place in (*levels, (policy.tls, "trafficPolicy")):
+    levels = [(item.tls, "portLevelSettings", port) for item in policy.port_level_settings if item.port.number == port]
+    for tls, place, level in (*levels, (policy.tls, "trafficPolicy", WHOLE)):
         if tls is not None:
-            return ClientMode(mode=tls.mode if tls.mode == "ISTIO_MUTUAL" else "DISABLE", by=by, place=place)
+            by = whose.tls_by.get(level, whose.by) if isinstance(whose, _Rule) else whose
+            return ClientMode(mode=tls.mode if tls.mode == "ISTIO_MUTUAL" else "DISABLE", by=by, place=_written(place, by))
     return None

@@ -66,7 +66,7 @@ def introduced(snapshot: Snapshot, manifest: Mapping[str, Any], answer: Answer |
 
 
 def _explained(snapshot: Snapshot, service: str, finding: Finding) -> Finding:
-    """The finding about the DestinationRule that makes callers of the run's own Service leave mutual TLS, where there is one."""
+    """The finding about what makes callers of the run's own Service leave mutual TLS: a rule or a BackendTLSPolicy, if there is one."""
     modes = ClientRules(snapshot).modes(service, snapshot.namespace, ECHO_PORT, snapshot.namespace)
     cause = next((mode for mode in modes if mode.by is not None and mode.mode not in ("", "ISTIO_MUTUAL")), None)
     if cause is None or cause.by is None:
@@ -76,7 +76,7 @@ def _explained(snapshot: Snapshot, service: str, finding: Finding) -> Finding:
         finding,
         object=rule,
         found=f"it makes callers use TLS mode {cause.mode}: a call between two pods with a proxy arrived without the caller's identity",
-        fix=f"take the mode out, so that mutual TLS is automatic: kubectl -n {rule.namespace} edit destinationrule {rule.name}",
+        fix=f"take it back, so that mutual TLS is automatic: kubectl -n {rule.namespace} edit {rule.kind.lower()} {rule.name}",
     )
 
 

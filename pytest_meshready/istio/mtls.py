@@ -199,7 +199,7 @@ class _Survey:
     def _callers_unknown(self) -> list[Unknown]:
         snapshot = self._snapshot
         places = dict.fromkeys((snapshot.namespace, snapshot.root_namespace))
-        missing = [unknown for place in places for unknown in unread_in(snapshot, place, "destinationrules")]
+        missing = [unknown for place in places for unknown in unread_in(snapshot, place, "destinationrules", "backendtlspolicies")]
         return [*missing, *_mesh_unknown(snapshot)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pytest_meshready.istio import backendtls
 from pytest_meshready.istio.clientmodes import ELSEWHERE
 from pytest_meshready.istio.ports import ANY_PORT, PortState
 from pytest_meshready.istio.servermodes import Ignored, Mode, Scope
@@ -200,7 +201,7 @@ _SENDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerFault:
-    """A DestinationRule that makes callers send something else than mTLS to ports that want it.
+    """A DestinationRule or a BackendTLSPolicy that makes callers send something else than mTLS to ports that want it.
 
     ``clients`` are the namespaces of the callers, `ELSEWHERE` among them for all; ``targets`` are ``service:port``.
     """
@@ -216,15 +217,24 @@ def caller_finding(fault: CallerFault, line: str) -> Finding:
     """What is to be said of such a rule. MUTUAL with the mesh's own certificates would work, so it only warns."""
     everywhere = ELSEWHERE in fault.clients
     callers = "callers" if everywhere else f"callers in {shortened(fault.clients)}"
+    wanted = "no tls towards ports with a proxy, so that automatic mTLS decides, or ISTIO_MUTUAL"
+    if fault.rule.kind == backendtls.KIND:
+        wanted = "no BackendTLSPolicy for ports with a proxy, so that automatic mTLS decides"
     return Finding(
         code=f"{line}-CLIENT-{fault.mode}",
         level=Level.WARNING if fault.mode == "MUTUAL" else Level.ERROR,
         object=fault.rule,
         found=f"it makes {callers} send {_SENDS[fault.mode]} to {shortened(fault.targets)} ({fault.place}: tls.mode {fault.mode})",
-        wanted="no tls towards ports with a proxy, so that automatic mTLS decides, or ISTIO_MUTUAL",
-        fix=f"take tls out of {fault.place}: kubectl -n {fault.rule.namespace} edit destinationrule {fault.rule.name}",
+        wanted=wanted,
+        fix=other_tls_fix(fault.rule, fault.place),
         detail=fault.place,
     )
+
+
+def other_tls_fix(rule: ObjectRef, place: str) -> str:
+    """How to take back what makes callers begin something else than mTLS."""
+    what = "the Service out of targetRefs" if rule.kind == backendtls.KIND else f"tls out of {place}"
+    return f"take {what}: kubectl -n {rule.namespace} edit {rule.kind.lower()} {rule.name}"
 
 
 def not_automatic(config: ObjectRef, targets: tuple[str, ...], line: str) -> Finding:

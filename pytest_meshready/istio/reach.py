@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pytest_meshready.istio.clientmodes import ClientMode, ClientRules
-from pytest_meshready.istio.mtls_findings import shortened
+from pytest_meshready.istio.mtls_findings import other_tls_fix, shortened
 from pytest_meshready.istio.protocols import HTTP_FAMILY, TCP_FAMILY
 from pytest_meshready.istio.sidecar_faults import edit
 from pytest_meshready.istio.targets import Call
@@ -180,7 +180,7 @@ def _words(answer: Answer) -> str:
 
 
 def _mode(rules: ClientRules, call: Call, client: str) -> ClientMode | None:
-    """A DestinationRule that makes callers begin something else than mTLS."""
+    """A DestinationRule or BackendTLSPolicy that makes callers begin something else than mTLS."""
     modes = rules.modes(call.service.name, call.service.namespace, call.port, client)
     return next((mode for mode in modes if mode.mode in _OTHER_TLS and mode.by is not None), None)
 
@@ -198,9 +198,8 @@ def _cause(call: Call, result: _Result, mode: ClientMode | None) -> _Cause:
     namespace, name = call.service.namespace, call.service.name
     if mode is not None and mode.by is not None and any(not target.state.gap for target in call.targets):
         rule = mode.by
-        because = f"; DestinationRule {rule.namespace}/{rule.name} makes callers use TLS mode {mode.mode} ({mode.place})"
-        fix = f"take tls out of {mode.place}: kubectl -n {rule.namespace} edit destinationrule {rule.name}"
-        return _Cause(object=rule, because=because, fix=fix)
+        because = f"; {rule.kind} {rule.namespace}/{rule.name} makes callers use TLS mode {mode.mode} ({mode.place})"
+        return _Cause(object=rule, because=because, fix=other_tls_fix(rule, mode.place))
     passed = next((target for target in call.targets if target.proxied and target.state.gap), None)
     if passed is not None:
         because = f"; callers send mutual TLS to {passed.pod}, but {passed.state.gap}, so no proxy understands it"

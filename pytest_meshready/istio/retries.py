@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_meshready.cluster.snapshot import Snapshot
-from pytest_meshready.istio import callgraph, routes
+from pytest_meshready.istio import callgraph, clientpolicies, routes
 from pytest_meshready.istio.callgraph import SAFE_METHODS, Calls
 from pytest_meshready.istio.clientpolicies import ClientPolicies, Policy
 from pytest_meshready.istio.durations import shown
@@ -21,7 +21,7 @@ from pytest_meshready.istio.timeouts import Used, edit, used_routes
 from pytest_meshready.results import Evidence, Finding, Judgement, Level
 
 #: What `conservative_retries` reads.
-READS_612 = tuple(dict.fromkeys((*routes.READS, *callgraph.READS, "destinationrules")))
+READS_612 = tuple(dict.fromkeys((*routes.READS, *callgraph.READS, *clientpolicies.READS)))
 
 MOST_ATTEMPTS = 3
 TOO_MANY_ATTEMPTS = 5
@@ -61,7 +61,7 @@ def conservative_retries(snapshot: Snapshot) -> Judgement:
     connections and requests count as a limit of retries, because a retry is a request; that there is no budget of retries
     alone is then only told.
     """
-    unknown = routes.unread(snapshot, *callgraph.READS, "destinationrules")
+    unknown = routes.unread(snapshot, *callgraph.READS, *clientpolicies.READS)
     found = known_routes(snapshot)
     calls = Calls(snapshot, found)
     used = used_routes(found, calls)

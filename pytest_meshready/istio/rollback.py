@@ -44,7 +44,7 @@ def removable(snapshot: Snapshot) -> Judgement:
     judged = [item for item in workloads(snapshot, namespace) if not is_gateway(item)]
     services = [item for item in in_namespace(snapshot.services, namespace) if item.spec.selector]
     findings = [*_insisting(snapshot), *_returning(snapshot, judged), *_strict(snapshot, judged)]
-    unknown = [*unread_in(snapshot, namespace, *WORKLOADS, "services"), *snapshot.unread("destinationrules")]
+    unknown = [*unread_in(snapshot, namespace, *WORKLOADS, "services"), *snapshot.unread("destinationrules", "backendtlspolicies")]
     unknown += [*snapshot.unread("mutatingwebhookconfigurations"), *unread_namespace(snapshot)]
     if not judged and not unknown:
         unknown.append(Unknown(reason=f"namespace {namespace} has no workload whose proxy could be taken away"))

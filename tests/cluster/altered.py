@@ -1,7 +1,7 @@
 """Faults that the cluster of these tests cannot have, made by changing the snapshot of its healthy shop.
 
-Other versions of Istio are not on its nodes, a root that ends soon is no certificate that istiod would write, and without the
-operator of Prometheus nobody serves PrometheusRules.
+Other versions of Istio are not on its nodes, a root that ends soon is no certificate that istiod would write, without the
+operator of Prometheus nobody serves PrometheusRules, and the shop has no server that a BackendTLSPolicy would be meant for.
 """
 
 from __future__ import annotations
@@ -78,6 +78,20 @@ def alert_on_dead_metric(snapshot: Snapshot) -> Snapshot:
     return snapshot
 
 
+def backend_tls_to_strict_port(snapshot: Snapshot) -> Snapshot:
+    """A BackendTLSPolicy makes the callers of ledger begin TLS of their own, and its pods demand mTLS."""
+    snapshot["backendtlspolicies"] = [
+        {
+            "metadata": {"name": "ledger", "namespace": "payments", "creationTimestamp": "2026-11-20T09:00:00Z"},
+            "spec": {
+                "targetRefs": [{"group": "", "kind": "Service", "name": "ledger"}],
+                "validation": {"hostname": "ledger.example.com", "wellKnownCACertificates": "System"},
+            },
+        }
+    ]
+    return snapshot
+
+
 def _pods(snapshot: Snapshot, app: str) -> Iterator[dict[str, Any]]:
     """The pods of an application of the shop."""
     return (pod for pod in snapshot["pods"] if pod["metadata"]["namespace"] == "payments" and pod["metadata"]["labels"].get("app") == app)
@@ -92,4 +106,5 @@ ALTERED: Mapping[str, Callable[[Snapshot], Snapshot]] = {
     "definitions-old": definitions_old,
     "root-ends-soon": root_ends_soon,
     "alert-on-dead-metric": alert_on_dead_metric,
+    "backend-tls-to-strict-port": backend_tls_to_strict_port,
 }

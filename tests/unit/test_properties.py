@@ -408,7 +408,9 @@ REFINING: Mapping[str, frozenset[str]] = {
     "7.1.1": frozenset({"authorizationpolicies"}),  # for the live part
     "7.2.3": frozenset({"destinationrules", "configmaps"}),  # the server's side decides
     "7.2.1": frozenset({"rootcertificates"}),  # for the live part
-    "7.3.2": frozenset({"services", "peerauthentications", "destinationrules", "rootcertificates"}),  # for the live part
+    "7.3.2": frozenset(
+        {"services", "peerauthentications", "destinationrules", "backendtlspolicies", "rootcertificates"}
+    ),  # for the live part
     "8.1.1": frozenset({"pods", "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs", "namespaces", "secrets"})
     | {"mutatingwebhookconfigurations", "ingresses"},  # what serves a Gateway matters only where two are at one port
     **dict.fromkeys(("8.1.2", "8.1.3"), frozenset({"ingresses"})),  # where no Gateway leads in

@@ -193,7 +193,7 @@ def _surge(item: NextPod, resource: str) -> Demand:
 
 def _demand(item: NextPod, count: int, resource: str, on: frozenset[str] = frozenset()) -> Demand:
     template = item.workload.template
-    return Demand(name=str(item.workload.ref), size=item.request(resource), count=count, spec=template.spec, on=on)
+    return Demand(ref=item.workload.ref, size=item.request(resource), count=count, spec=template.spec, on=on)
 
 
 def _take_ztunnels(snapshot: Snapshot, found: Sequence[Room], resource: str) -> None:
@@ -209,7 +209,6 @@ def _take_ztunnels(snapshot: Snapshot, found: Sequence[Room], resource: str) -> 
 
 def _unplaced(plan: _Plan, line: str) -> Iterator[Finding]:
     for demand, count in plan.unplaced:
-        namespace, kind, name = demand.name.split("/", 2)
         never = not could_ever_fit(plan.rooms, demand)
         together = plan.free >= 0 and not never
         level = Level.WARNING if together or plan.trusted else Level.ERROR
@@ -226,7 +225,7 @@ def _unplaced(plan: _Plan, line: str) -> Iterator[Finding]:
         yield Finding(
             code=f"{line}-NO-ROOM",
             level=level,
-            object=ObjectRef(kind=kind, namespace=namespace, name=name),
+            object=demand.ref,
             found=found,
             wanted=f"{size} of {word} free on single nodes that take the pods",
             fix="add nodes, or lower requests that nothing uses: kubectl describe nodes",

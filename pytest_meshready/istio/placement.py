@@ -15,6 +15,7 @@ from typing import Any
 from pytest_meshready.cluster.objects import Node, PodSpec, Toleration
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.quantities import amount, pod_request
+from pytest_meshready.results import ObjectRef
 
 #: The kinds that tell the room.
 READS = ("nodes", "node_pods")
@@ -44,9 +45,9 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """Pods of one shape that need room; ``name`` is what to call them. ``on`` names the only nodes for them (a DaemonSet's)."""
+    """Pods of one shape of a workload that need room. ``on`` names the only nodes for them (a DaemonSet's)."""
 
-    name: str
+    ref: ObjectRef
     size: int
     count: int
     spec: PodSpec
@@ -99,7 +100,7 @@ def pack(found: Sequence[Room], demands: Iterable[Demand]) -> list[tuple[Demand,
     order = sorted((room.free, place) for place, room in enumerate(found))
     eligible = _Eligible(found)
     unplaced = []
-    for demand in sorted(demands, key=lambda item: (-item.size, item.name)):
+    for demand in sorted(demands, key=lambda item: (-item.size, str(item.ref))):
         left = _placed(found, order, eligible.of(demand), demand)
         if left:
             unplaced.append((demand, left))

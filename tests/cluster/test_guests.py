@@ -313,7 +313,7 @@ def test_second_run_names_the_first(visits: dict[str, Visit]) -> None:
 def test_least_rights_are_enough_and_all_are_used(visits: dict[str, Visit]) -> None:
     """With exactly the listed rights there is no 403, no verb is unused, no Secret is read; without exec the visit says so."""
     visit = visits["least"]
-    began = time.time() - 60
+    began = time.time() - 600  # the visits of all these tests began together, and some of the others take their time
     ready = come(visit.outcome())
     assert ready.without_exec is not None
     assert ready.without_exec.reason is Reason.EXEC_FORBIDDEN

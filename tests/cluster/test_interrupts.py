@@ -20,7 +20,7 @@ import pytest
 
 from tests.cluster.conftest import HEALTHY, kubectl
 
-KINDS = "pods,configmaps,serviceaccounts,jobs,services,leases"
+KINDS = "pods,configmaps,serviceaccounts,jobs,services,leases,authorizationpolicies.security.istio.io"
 WAYS = ("SIGINT", "SIGTERM", "SIGKILL", "worker")
 SEED = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d")
 RUNS = 20 if os.environ.get("MESHREADY_ALL_FAULTS") else 4
@@ -29,9 +29,9 @@ pytestmark = pytest.mark.cluster
 
 
 def drawn() -> list[tuple[str, float]]:
-    """Ways to die and the second at which: each way as often, a live run takes about nine seconds."""
+    """Ways to die and the second at which: each way as often, a live run takes about twenty seconds."""
     chance = random.Random(SEED)
-    return [(WAYS[number % len(WAYS)], round(chance.uniform(1.0, 9.0), 1)) for number in range(RUNS)]
+    return [(WAYS[number % len(WAYS)], round(chance.uniform(1.0, 20.0), 1)) for number in range(RUNS)]
 
 
 def ours() -> list[str]:

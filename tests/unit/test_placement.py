@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pytest_meshready.cluster import objects as o
 from pytest_meshready.istio.placement import Demand, Room, accepts, could_ever_fit, is_schedulable, pack, rooms
+from pytest_meshready.results import ObjectRef
 from tests.unit import builders as make
 
 TAINT = o.Toleration(key="team", value="data", effect="NoSchedule")
@@ -20,7 +21,8 @@ def room(name: str, free: int, *, slots: int = 100, **node: Any) -> Room:
 
 
 def demand(size: int, count: int = 1, on: frozenset[str] = frozenset(), **spec: Any) -> Demand:
-    return Demand(name="payments/Deployment/orders", size=size, count=count, spec=o.PodSpec(**spec), on=on)
+    orders = ObjectRef(kind="Deployment", namespace="payments", name="orders")
+    return Demand(ref=orders, size=size, count=count, spec=o.PodSpec(**spec), on=on)
 
 
 def test_free_is_what_no_pod_requests() -> None:

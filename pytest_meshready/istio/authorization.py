@@ -14,13 +14,13 @@ from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio import policy as policies
 from pytest_meshready.istio import ports
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.once import once
 from pytest_meshready.istio.policy import ANY, Action, Effective, Policy, Rule, Target, known_policies, reached, targets, unread_policies
 from pytest_meshready.istio.policy_faults import rule_faults, served_ports
 from pytest_meshready.istio.projection import is_ambient
 from pytest_meshready.istio.servermodes import Mode, PeerPolicies
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import LabelIndex, Workload, pod_names
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown

@@ -15,9 +15,9 @@ from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.callers import mesh_config
 from pytest_meshready.istio.dataplane import counted, proxies
 from pytest_meshready.istio.moments import ago, moment, now_of
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.sidecar_faults import restart
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import Workload, is_gateway, is_ready, pod_names, workloads
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown

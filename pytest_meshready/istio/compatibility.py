@@ -14,12 +14,12 @@ from pytest_meshready.istio import callers, ports
 from pytest_meshready.istio import policy as policies
 from pytest_meshready.istio.callers import caller_findings, mesh_config, unseen_findings
 from pytest_meshready.istio.clientmodes import ClientRules
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.policy import Policy, targets
 from pytest_meshready.istio.ports import PortState, port_states
 from pytest_meshready.istio.servermodes import Mode
 from pytest_meshready.istio.sidecar_faults import edit
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `services_compatible` reads.

@@ -20,9 +20,9 @@ from pytest_meshready.istio.components import held_namespaces
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class, proxies
 from pytest_meshready.istio.hosts import HERE, exported, matches, overlap
 from pytest_meshready.istio.membership import Member, members
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.policy import label_sets
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `dependencies_identified` reads.

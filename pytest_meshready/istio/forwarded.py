@@ -20,14 +20,12 @@ from pytest_meshready.istio.policy import known_policies
 from pytest_meshready.istio.wire import said
 from pytest_meshready.probes.certificates import SpiffeId, forwarded_clients
 from pytest_meshready.probes.messages import Answer
+from pytest_meshready.probes.pod import ECHO_PORT
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 _HEADER = "x-forwarded-client-cert"
 _OK = 200
 
-
-#: The port of the run's own Service.
-ECHO_PORT = 8080
 
 _PROXIED = frozenset({DataPlane.NATIVE, DataPlane.CLASSIC})
 

@@ -12,8 +12,8 @@ from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import gateways
 from pytest_meshready.istio.dataplane import proxies
 from pytest_meshready.istio.gateways import Ways
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import Workload, is_ready, pod_names
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef
 

@@ -18,11 +18,11 @@ from pytest_meshready.istio import components
 from pytest_meshready.istio.components import held_namespaces
 from pytest_meshready.istio.dataplane import DataPlane, dataplane_class, placeholder
 from pytest_meshready.istio.moments import ago, moment, now_of
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.policy import label_sets
 from pytest_meshready.istio.rules import MESH
 from pytest_meshready.istio.virtualservices import gateway_name
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import Workload, is_ready, pod_names
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown

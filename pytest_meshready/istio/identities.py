@@ -16,10 +16,10 @@ from pytest_meshready.istio import membership
 from pytest_meshready.istio import policy as policies
 from pytest_meshready.istio.components import held_namespaces
 from pytest_meshready.istio.membership import Member, members
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.policy import ANY, IDENTITIES, Action, Policies, Policy, Rule, known_policies, negative, unread_policies
 from pytest_meshready.istio.sidecar_faults import edit
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import workloads
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown

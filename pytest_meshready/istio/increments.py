@@ -15,10 +15,11 @@ from pytest_meshready.cluster.objects import PeerAuthentication
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio.components import held_namespaces
 from pytest_meshready.istio.moments import ago, moment
-from pytest_meshready.istio.mtls_findings import shortened, shown
+from pytest_meshready.istio.mtls_findings import shown
 from pytest_meshready.istio.namespaces import mesh_label, unread_in
 from pytest_meshready.istio.ports import PortState
 from pytest_meshready.istio.servermodes import Ignored, Mode, PeerPolicies, reference, set_mode
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.results import Finding, Level, ObjectRef, Unknown
 
 #: How far apart the steps of two namespaces should be.

@@ -16,10 +16,11 @@ from pytest_meshready.istio import callers, ports
 from pytest_meshready.istio.callers import caller_findings, unseen_findings
 from pytest_meshready.istio.increments import increments
 from pytest_meshready.istio.moments import now_of
-from pytest_meshready.istio.mtls_findings import Group, finding, groups, ignored_findings, shortened
+from pytest_meshready.istio.mtls_findings import Group, finding, groups, ignored_findings
 from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.ports import ANY_PORT, PortState, port_states
 from pytest_meshready.istio.servermodes import Mode, Scope, ServerMode, is_strict, server_modes, strict_in
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 __all__ = [

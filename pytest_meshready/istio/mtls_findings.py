@@ -10,10 +10,9 @@ from pytest_meshready.istio.clientmodes import ELSEWHERE
 from pytest_meshready.istio.ports import ANY_PORT, PortState
 from pytest_meshready.istio.servermodes import Ignored, Mode, Scope
 from pytest_meshready.istio.sidecar_faults import edit, restart
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import Workload
 from pytest_meshready.results import Finding, Level, ObjectRef
-
-_AT_MOST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,10 +259,3 @@ def unlabelled(workload: Workload, label: str, value: str | None, line: str) -> 
         wanted=f"{label}=istio, which the injector sets",
         fix=f"take the label out of the pod template: {edit(workload)}",
     )
-
-
-def shortened(words: Iterable[str]) -> str:
-    """At most three words, and how many more there are."""
-    every = list(words)
-    more = f" and {len(every) - _AT_MOST} more" if len(every) > _AT_MOST else ""
-    return ", ".join(every[:_AT_MOST]) + more

@@ -8,6 +8,7 @@ from pytest_meshready.cluster.objects import Namespace
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
 from pytest_meshready.istio.dataplane import REVISION, DataPlane, counted, dataplane_class
 from pytest_meshready.istio.injector import INJECTION, MODE
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 #: What `namespaces_defined` reads.
@@ -74,9 +75,9 @@ def namespaces_defined(snapshot: Snapshot, declared: tuple[str, ...] | None) -> 
         if snapshot.namespace not in (*declared, *meshed):
             findings.append(_undeclared(snapshot.namespace, "not in the mesh yet, and accepted by this run"))
     others = [name for name in sorted(meshed) if name not in wanted]
-    beside = f"; also in the mesh: {_listed(others)}" if others and declared is None else ""
+    beside = f"; also in the mesh: {shortened(others)}" if others and declared is None else ""
     return Judgement(
-        summary=f"in the mesh as declared: {_listed(wanted)}{beside}",
+        summary=f"in the mesh as declared: {shortened(wanted) or 'none'}{beside}",
         examined=len(existing),
         findings=tuple(findings),
         unknown=unknown,
@@ -135,7 +136,7 @@ def _pods_undeclared(name: str, pods: list[str]) -> Finding:
         code="MR114-PODS-UNDECLARED",
         level=Level.ERROR,
         object=ObjectRef(kind="Namespace", name=name),
-        found=f"it is not in the list namespaces of the settings and carries no label, but pods in it have a sidecar: {_listed(pods)}",
+        found=f"it is not in the list namespaces of the settings and carries no label, but pods in it have a sidecar: {shortened(pods)}",
         wanted="every namespace of the mesh is declared",
         fix=f"add it to the list namespaces, or find out what injects them: kubectl -n {name} get pods --show-labels",
     )
@@ -144,9 +145,3 @@ def _pods_undeclared(name: str, pods: list[str]) -> Finding:
 def _meshed_pods(snapshot: Snapshot) -> int:
     """How many pods of the run's namespace are in the mesh by themselves; gateways and our own probes are not."""
     return sum(1 for pod in in_namespace(snapshot.pods, snapshot.namespace) if counted(pod) and dataplane_class(pod) in _MESHED)
-
-
-def _listed(names: tuple[str, ...] | list[str]) -> str:
-    """At most three names; all of them stand in the evidence."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}" if names else "none"

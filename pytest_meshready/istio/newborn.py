@@ -19,10 +19,10 @@ from pytest_meshready.istio.dataplane import REDIRECTION, DataPlane, dataplane_c
 from pytest_meshready.istio.injection import label_command
 from pytest_meshready.istio.injector import MODE, injection
 from pytest_meshready.istio.moments import moment
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import mesh_label, unread_namespace
 from pytest_meshready.istio.startorder import restarted_early
 from pytest_meshready.istio.wire import Observed, ready_id, said
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import is_ready
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from pytest_meshready.cluster.objects_policy import RequestAuthentication
 from pytest_meshready.cluster.snapshot import Snapshot, in_namespace
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.once import once
 from pytest_meshready.istio.policy import Action, Effective, Policies, Policy, Reach, Rule, Target, label_sets, reached
 from pytest_meshready.istio.ports import ANY_PORT, port_states
 from pytest_meshready.istio.protocols import TCP_FAMILY, declared
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import workloads
 from pytest_meshready.results import Finding, Level, ObjectRef, Unknown

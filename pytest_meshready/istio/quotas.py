@@ -16,6 +16,7 @@ from pytest_meshready.istio.dataplane import proxies
 from pytest_meshready.istio.namespaces import unread_in
 from pytest_meshready.istio.projection import NextPod
 from pytest_meshready.istio.quantities import CPU, amount, pod_request, quantity, text
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.results import Finding, Level, ObjectRef
 
 #: What `quota_findings` and `range_findings` read, besides the workloads.
@@ -112,7 +113,8 @@ def _without_limit(quota: ResourceQuota, coming: Sequence[NextPod], resource: st
                 code=f"{line}-QUOTA-DEMANDS",
                 level=Level.ERROR,
                 object=_ref(quota),
-                found=f"it counts {name}, and container {container} of {_listed(names)} sets none, so new pods are refused",
+                found=f"it counts {name}, and container {container} of {shortened(dict.fromkeys(names))} sets none, "
+                "so new pods are refused",
                 wanted=f"a value for {kind} of {resource} in every container",
                 fix=f"set it, or give a default by a LimitRange: kubectl -n {quota.metadata.namespace} get limitrange",
                 detail=f"{name} {container}",
@@ -189,7 +191,7 @@ def range_findings(snapshot: Snapshot, coming: Iterable[NextPod], resource: str,
                 code=f"{line}-LIMIT-RANGE",
                 level=Level.ERROR,
                 object=_ref(limit_range),
-                found=f"{what}{_listed(violation.workloads)} {violation.said}, so new pods are refused",
+                found=f"{what}{shortened(dict.fromkeys(violation.workloads))} {violation.said}, so new pods are refused",
                 wanted=f"{resource} within the LimitRange",
                 fix=f"change the container's resources or the LimitRange: {_describe(limit_range)}",
                 detail=f"{container} {key}",
@@ -223,9 +225,3 @@ def _beyond(item: LimitRangeItem, requested: int | None, limit: int | None, reso
 
 def _bound(bounds: Mapping[str, Quantity], resource: str) -> int | None:
     return amount(bounds.get(resource), resource)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """At most three names, each once."""
-    unique = list(dict.fromkeys(names))
-    return ", ".join(unique[:3]) + (f" and {len(unique) - 3} more" if len(unique) > 3 else "")

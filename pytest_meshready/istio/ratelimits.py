@@ -23,8 +23,8 @@ from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import gateways
 from pytest_meshready.istio.components import held_namespaces
 from pytest_meshready.istio.gateways import GATEWAY_NAME, Ways
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.policy import label_sets
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import Workload, is_gateway, workloads
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef
 

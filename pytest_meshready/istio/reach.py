@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pytest_meshready.istio.clientmodes import ClientMode, ClientRules
-from pytest_meshready.istio.mtls_findings import other_tls_fix, shortened
+from pytest_meshready.istio.mtls_findings import other_tls_fix
 from pytest_meshready.istio.protocols import HTTP_FAMILY, TCP_FAMILY
 from pytest_meshready.istio.sidecar_faults import edit
 from pytest_meshready.istio.targets import Call
 from pytest_meshready.istio.wire import READY_PORT, Observed, Plan, Seen, Wire, asks, call_id, said
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.probes.messages import Answer, Outcome
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 

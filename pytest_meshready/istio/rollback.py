@@ -17,6 +17,7 @@ from pytest_meshready.istio.injector import INJECT, INJECTION, MODE, injection
 from pytest_meshready.istio.namespaces import unread_in, unread_namespace
 from pytest_meshready.istio.podindex import PodIndex
 from pytest_meshready.istio.servermodes import strict_in
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.istio.workloads import Workload, is_gateway, workloads
 from pytest_meshready.results import Finding, Judgement, Level, ObjectRef, Unknown
@@ -81,7 +82,7 @@ def _insisting(snapshot: Snapshot) -> Iterator[Finding]:
             code="MR1022-DEMANDS-MTLS",
             level=Level.ERROR,
             object=rule,
-            found=f"it makes callers use {_INSISTS} towards {_listed(one.targets)} ({', '.join(one.places)}): without a proxy there, "
+            found=f"it makes callers use {_INSISTS} towards {shortened(one.targets)} ({', '.join(one.places)}): without a proxy there, "
             "every call would end in 503",
             wanted="no TLS mode, so that automatic mutual TLS follows what the pods can do",
             fix=f"take trafficPolicy.tls out before a rollback: kubectl -n {rule.namespace} edit destinationrule {rule.name}",
@@ -122,7 +123,7 @@ def _returning(snapshot: Snapshot, judged: list[Workload]) -> Iterator[Finding]:
             code="MR1022-BY-WEBHOOK",
             level=Level.WARNING,
             object=ObjectRef(kind="MutatingWebhookConfiguration", name=configuration),
-            found=f"it injects {_listed(names)} although the namespace carries no label, so removing the label changes nothing",
+            found=f"it injects {shortened(names)} although the namespace carries no label, so removing the label changes nothing",
             wanted="injection by label alone",
             fix=f"switch it off for the namespace instead: kubectl label namespace {snapshot.namespace} {INJECTION}=disabled --overwrite",
         )
@@ -149,13 +150,8 @@ def _strict(snapshot: Snapshot, judged: list[Workload]) -> Iterator[Finding]:
             code="MR1022-STRICT",
             level=Level.INFO,
             object=ObjectRef(kind="Namespace", name=snapshot.namespace),
-            found=f"{len(names)} of its workloads are STRICT ({_listed(names)}): while they are rolled back one by one, those without a "
+            found=f"{len(names)} of its workloads are STRICT ({shortened(names)}): while they are rolled back one by one, those without a "
             "proxy cannot call the others",
             wanted="a rollback that begins with PERMISSIVE",
             fix=f"first PERMISSIVE, then the label, then the restarts: kubectl -n {snapshot.namespace} get peerauthentication",
         )
-
-
-def _listed(names: dict[str, None] | list[str]) -> str:
-    every = list(names)
-    return ", ".join(every[:3]) + (f" and {len(every) - 3} more" if len(every) > 3 else "")

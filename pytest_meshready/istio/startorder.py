@@ -12,8 +12,8 @@ from pytest_meshready.cluster.objects import Pod
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.dataplane import DataPlane, counted, dataplane_class, proxies
 from pytest_meshready.istio.moments import moment
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.sidecar_faults import restart
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import READS, Workload, workloads
 from pytest_meshready.results import Finding, Judgement, Level
 

@@ -16,8 +16,8 @@ from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio import gatewayapi, gateways
 from pytest_meshready.istio.gateways import Way, Ways
 from pytest_meshready.istio.moments import ago, moment, now_of
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.virtualservices import gateway_name
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import READS as WORKLOADS
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pytest_meshready.cluster.snapshot import Snapshot
 from pytest_meshready.istio.entry import Entry
 from pytest_meshready.istio.measured import Calls
-from pytest_meshready.istio.mtls_findings import shortened
 from pytest_meshready.istio.telemetry import Family, TracingSettings, mesh_config
 from pytest_meshready.istio.tracefaults import Faults, Names
 from pytest_meshready.istio.tracetree import SLACK, Tree, begun_by, same_pod
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.istio.workloads import workloads
 from pytest_meshready.observability.spans import Span
 from pytest_meshready.probes.messages import Answer, Ask, Op

@@ -11,12 +11,13 @@ from datetime import date
 
 from pytest_meshready.istio.moments import now_of
 from pytest_meshready.istio.mtls import PortException
-from pytest_meshready.istio.mtls_findings import ignored_clause, shortened
+from pytest_meshready.istio.mtls_findings import ignored_clause
 from pytest_meshready.istio.ports import PortState
 from pytest_meshready.istio.servermodes import Mode
 from pytest_meshready.istio.sidecar_faults import edit, restart
 from pytest_meshready.istio.targets import Target
 from pytest_meshready.istio.wire import Observed, Seen, Wire, by_workload
+from pytest_meshready.istio.wording import shortened
 from pytest_meshready.results import Evidence, Finding, Judgement, Level, ObjectRef, Unknown
 
 _OPEN = frozenset({Wire.PERMISSIVE, Wire.PLAINTEXT})
